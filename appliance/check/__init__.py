@@ -1,0 +1,23 @@
+"""`locum check`: tries everything that the configuration names, and says what it found.
+
+Nothing is changed and nothing is kept: it may run beside the appliance. What only the running appliance can know
+(which upstream is proven, what waits) is `locum status`.
+"""
+
+from collections.abc import Iterator
+
+from appliance.check import machine, servers, settings
+from appliance.check.findings import Finding, Level
+from appliance.client import is_running
+from appliance.config import Config
+
+__all__ = ["Finding", "Level", "check_all"]
+
+
+def check_all(config: Config) -> Iterator[Finding]:
+    """Try everything, the quick things first; a finding each."""
+    running = is_running(config.state_dir)
+    yield Finding(Level.OK, "config", f"{config.path} holds ({config.digest[:19]})")
+    yield from settings.findings(config)
+    yield from machine.findings(config, running)
+    yield from servers.findings(config)

@@ -1,0 +1,145 @@
+"""What the machine gives: the state directory, the ledger, room on the disk, the clock, the addresses to listen on."""
+
+import ctypes
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from appliance.check.findings import Finding, error, ok, warning
+from appliance.config import Config, ListenConfig
+from appliance.state_dir import LEDGER_NAME
+from storage import space
+from storage.database import reading
+from storage.errors import LedgerMissing, LedgerTooOld, StorageError
+from storage.reader import Reader
+
+EARLIEST_YEAR, LATEST_YEAR = 2026, 2100
+
+_UNSYNCHRONISED = 0x40
+"""STA_UNSYNC of adjtimex(2)."""
+
+
+def findings(config: Config, running: bool) -> Iterator[Finding]:
+    """`running`: a Locum works on the state directory now, so what it holds is not in anyone's way."""
+    yield from _state_dir(config.state_dir, running)
+    yield from _ledger(config.state_dir)
+    yield _disk(config.state_dir)
+    yield _clock()
+    for listen in config.listens:
+        yield from _ports(listen, running)
+
+
+def _state_dir(state_dir: Path, running: bool) -> Iterator[Finding]:
+    what = "state directory"
+    try:
+        about = state_dir.stat()
+    except FileNotFoundError:
+        parent = _nearest(state_dir)
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield ok(what, f"{state_dir} is not there yet and will be made")
+        else:
+            yield error(what, f"{state_dir} is not there and this user may not make it; make it or run as root")
+        return
+    except OSError as problem:
+        yield error(what, f"{state_dir} cannot be looked into ({problem.strerror}); run as root or in the group locum")
+        return
+    if not stat.S_ISDIR(about.st_mode):
+        yield error(what, f"{state_dir} is no directory; name another as state_dir in [appliance]")
+    elif about.st_mode & 0o007:
+        yield error(what, f"{state_dir} is open to everybody; run: chmod o-rwx {state_dir}")
+    elif not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
+        yield error(what, f"{state_dir} may not be written by this user; change its owner or run as root")
+    else:
+        yield ok(what, f"{state_dir}" + (", a Locum runs on it" if running else ""))
+
+
+def _ledger(state_dir: Path) -> Iterator[Finding]:
+    file = state_dir / LEDGER_NAME
+    try:
+        with reading(file) as connection:
+            figures = Reader(file, connection).figures()
+        yield ok("ledger", f"{file} can be read by this version and has {figures.entries:,} entries")
+    except LedgerMissing:  # as it should be before the first start
+        yield ok("ledger", f"{file} is not there yet and will be made")
+    except LedgerTooOld:
+        yield ok("ledger", f"{file} was written by an older version and will be migrated, a copy kept")
+    except StorageError as problem:
+        yield error("ledger", str(problem))
+
+
+def _disk(state_dir: Path) -> Finding:
+    place = _nearest(state_dir)
+    try:
+        total, free = space.measured(place)
+    except OSError as problem:
+        return error("disk", f"the room at {place} cannot be told ({problem.strerror}); look at how it is mounted")
+    said = f"{free / 1e9:,.1f} of {total / 1e9:,.1f} GB free at {place}"
+    match space.level_of(total, free):
+        case space.Level.FULL:
+            return error("disk", f"{said}, so records cannot be kept; make room")
+        case space.Level.ENOUGH:
+            return ok("disk", said)
+        case _:
+            return warning("disk", f"{said}; make room before a long outage needs it")
+
+
+def _clock() -> Finding:
+    now = datetime.now(UTC)
+    if not EARLIEST_YEAR <= now.year <= LATEST_YEAR:
+        return error("clock", f"it says {now:%Y-%m-%d}, which cannot be; set it and run an NTP client")
+    synchronised = _synchronised()
+    if synchronised is None:
+        return warning("clock", f"it says {now:%Y-%m-%d %H:%M:%SZ}; whether it is synchronised cannot be told here")
+    if not synchronised:
+        return warning("clock", f"it says {now:%Y-%m-%d %H:%M:%SZ} and is not synchronised; run an NTP client")
+    return ok("clock", f"it says {now:%Y-%m-%d %H:%M:%SZ} and is synchronised")
+
+
+def _synchronised() -> bool | None:
+    """What the kernel says of its clock, asked with adjtimex(2); None where it may not be asked."""
+    about = (ctypes.c_long * 64)()  # struct timex, with room to spare; its first field 0 means: only ask
+    try:
+        result = ctypes.CDLL(None).adjtimex(ctypes.byref(about))
+    except (OSError, AttributeError):
+        return None
+    # modes, offset, freq, maxerror, esterror, status; each takes a long, alignment included
+    return None if result < 0 else not about[5] & _UNSYNCHRONISED
+
+
+def _ports(listen: ListenConfig, running: bool) -> Iterator[Finding]:
+    for port in (listen.auth_port, listen.accounting_port):
+        what = f"listen {listen.bind} port {port}"
+        family = socket.AF_INET6 if ":" in listen.bind else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as tried:
+                tried.bind((listen.bind, port))
+            yield ok(what, "is free")
+        except OSError as problem:
+            yield _not_bound(what, problem, running)
+
+
+def _not_bound(what: str, problem: OSError, running: bool) -> Finding:
+    if problem.errno == errno.EADDRINUSE:
+        if running:
+            return ok(what, "is in use, as it should be while a Locum runs here")
+        return error(what, "is in use by another program (see: ss -lunp); end it or choose another port")
+    if problem.errno == errno.EACCES:
+        return error(what, "may not be opened by this user; run as root or give CAP_NET_BIND_SERVICE")
+    if problem.errno == errno.EADDRNOTAVAIL:
+        return error(what, "is no address of this machine (see: ip address); correct bind in [[listen]]")
+    return error(what, f"cannot be opened ({problem.strerror}); correct bind in [[listen]]")
+
+
+def _nearest(place: Path) -> Path:
+    """`place`, or the nearest directory above it that is there."""
+    for each in (place, *place.parents):
+        try:
+            if each.exists():
+                return each
+        except OSError:
+            continue
+    return Path("/")

@@ -1,0 +1,177 @@
+"""Loads a configuration file: bytes, then TOML, then sections, then the rules between sections.
+
+A file that is no TOML gives one problem, with its line; any other file gives all of them at once.
+"""
+
+import hashlib
+import re
+import tomllib
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from appliance.config import sections, tables
+from appliance.config.lines import Lines, scan
+from appliance.config.lines import Path as KeyPath
+from appliance.config.reading import Reader
+from appliance.config.values import Config, ConfigError, DeviceConfig, ListenConfig, Problem
+
+MAX_BYTES = 1 << 20
+"""A larger file is surely not a configuration."""
+
+
+def load(path: Path) -> Config:
+    """Read the configuration at `path`; ConfigError holds every mistake that was found."""
+    path = path.absolute()
+    content = _read(path)
+    text = _decoded(path, content).replace("\r\n", "\n")
+    lines, plain = scan(text)
+    document = _parsed(path, text, plain)
+    return _config(Reader(path, lines), document, "sha256:" + hashlib.sha256(content).hexdigest())
+
+
+def state_dir_of(path: Path) -> Path:
+    """The state directory that the file names, whatever else is wrong with it; ConfigError when it is no TOML.
+
+    So a person can ask a running Locum how it is, with a file that has mistakes by now or secrets they may not read.
+    """
+    path = path.absolute()
+    text = _decoded(path, _read(path)).replace("\r\n", "\n")
+    section = _parsed(path, text, scan(text)[1]).get("appliance")
+    given = section.get("state_dir") if isinstance(section, dict) else None
+    return path.parent / (given if isinstance(given, str) and "\0" not in given else tables.Appliance().state_dir)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _only(path, 1, "there is no such file; name the configuration with -c FILE") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _only(path, 1, f"cannot be read ({reason}); run as root or as a member of the group locum") from None
+    if len(content) > MAX_BYTES:
+        raise _only(path, 1, f"is larger than {MAX_BYTES} bytes; is it the right file?")
+    return content
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _only(path, line, "holds bytes that are not UTF-8; save the file as UTF-8") from None
+
+
+def _parsed(path: Path, text: str, plain: str) -> dict[str, Any]:
+    """The document; `plain` is `text` as TOML 1.0, with the same offsets but other line breaks."""
+    try:
+        return tomllib.loads(plain)
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+        place = re.search(r" \(at line (\d+), column (\d+)\)", reason)
+        offset = 0
+        if place:
+            reason = reason.replace(place[0], "")
+            offset = sum(len(line) + 1 for line in plain.split("\n")[: int(place[1]) - 1]) + int(place[2]) - 1
+        elif "end of document" in reason:
+            offset = len(text)
+        line = text.count("\n", 0, offset) + 1
+        raise _only(path, line, f"is not TOML ({reason}); correct this line or the one before it") from None
+
+
+def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
+    for key in tables.LATER_SECTIONS:
+        if document.pop(key, None) is not None:
+            reader.problem((key,), f"this version does not have [{key}] yet; remove the section")
+    raw = reader.table(tables.Document, document, ()) or _readable_parts(document)
+    appliance = reader.table(tables.Appliance, raw.appliance or {}, ("appliance",)) or tables.Appliance()
+    offline = sections.offline(reader, raw.offline, ("offline",))
+    upstreams = [sections.upstream(reader, table, at) for table, at in _each(raw.upstream, "upstream")]
+    names = [table["name"] for table in raw.upstream if isinstance(table.get("name"), str)]
+    listens = [sections.listen(reader, table, at, names) for table, at in _each(raw.listen, "listen")]
+    devices = [sections.device(reader, table, at, offline) for table, at in _each(raw.device, "device")]
+    _between(reader, raw, listens, devices)
+    radius = sections.radius(reader, raw.radius, ("radius",))
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return Config(
+        path=reader.file,
+        digest=digest,
+        name=appliance.name,
+        state_dir=reader.file.parent / appliance.state_dir,
+        upstreams=tuple(item for item in upstreams if item is not None),
+        listens=tuple(item for item in listens if item is not None),
+        offline=offline,
+        devices=tuple(item for item in devices if item is not None),
+        radius=radius,
+    )
+
+
+def _readable_parts(document: dict[str, Any]) -> tables.Document:
+    """The sections of a document with mistakes at the top that can still be looked into."""
+    quiet = Reader(Path(), Lines({}))
+    parts = {}
+    for key in tables.Document.__struct_fields__:
+        part = quiet.table(tables.Document, {key: document[key]}, ()) if key in document else None
+        if part is not None:
+            parts[key] = getattr(part, key)
+    return tables.Document(**parts)
+
+
+def _between(
+    reader: Reader, raw: tables.Document, listens: list[ListenConfig | None], devices: list[DeviceConfig | None]
+) -> None:
+    """The rules that hold between tables."""
+    for key, what in (("upstream", "an Application Server"), ("listen", "an address where devices reach Locum")):
+        if not getattr(raw, key) and not reader.problems:
+            reader.problem((), f"there is no [[{key}]]; add one: {what}")
+    sections.unique(
+        reader,
+        "upstream name",
+        [
+            (table["name"], (*at, "name"))
+            for table, at in _each(raw.upstream, "upstream")
+            if _is_text(table.get("name"))
+        ],
+    )
+    known = [(device, ("device", index)) for index, device in enumerate(devices) if device is not None]
+    sections.unique(reader, "device id", [(device.id, (*at, "id")) for device, at in known])
+    pinned = [(device.address, (*at, "address")) for device, at in known if device.address is not None]
+    sections.unique(reader, "device address", list(pinned))
+    _ports(reader, listens)
+
+
+def _ports(reader: Reader, listens: list[ListenConfig | None]) -> None:
+    """Two listeners cannot have the same port of the same address, or of all addresses."""
+    taken: list[tuple[str, int, int]] = []
+    for index, listen in enumerate(listens):
+        if listen is None:
+            continue
+        for port in dict.fromkeys((listen.auth_port, listen.accounting_port)):
+            other = next((line for bind, used, line in taken if used == port and _same_place(bind, listen.bind)), None)
+            at: KeyPath = ("listen", index, "bind")
+            if other is not None:
+                text = f"port {port} of {listen.bind} is taken by the listener in line {other}; change bind or the port"
+                reader.problem(at, text)
+            taken.append((listen.bind, port, reader.lines.of(at)))
+
+
+def _same_place(one: str, other: str) -> bool:
+    first, second = ip_address(one), ip_address(other)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _each(given: list[dict[str, Any]], key: str) -> list[tuple[dict[str, Any], KeyPath]]:
+    return [(table, (key, index)) for index, table in enumerate(given)]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _only(path: Path, line: int, text: str) -> ConfigError:
+    return ConfigError([Problem(path, line, text)])

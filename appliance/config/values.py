@@ -1,0 +1,145 @@
+"""What the configuration file says, as values: durations are seconds, paths are absolute, names have been checked.
+
+Nothing here reads a file. A `Secret` never shows itself when it is printed, logged or put into an error.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+MessageAuthenticatorRule = Literal["auto", "true", "false"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file; `line` counts from 1."""
+
+    file: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` is never empty; str() gives a line each, in the file's order."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """Bytes that must never be shown. Two secrets are equal when their bytes are."""
+
+    value: bytes
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class TestLogin:
+    """A user that the server knows, for probing where Status-Server is not answered."""
+
+    __test__ = False  # not a class of tests, whatever its name suggests to pytest
+
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One Application Server. `addresses` are IP literals without brackets or DNS names, in order of preference."""
+
+    name: str
+    dialect: str
+    addresses: tuple[str, ...]
+    secret: Secret
+    auth_port: int = 1812
+    accounting_port: int = 1813
+    answer_timeout: float = 3.0
+    probe_interval: float = 10.0
+    require_message_authenticator: MessageAuthenticatorRule = "auto"
+    test_login: TestLogin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """Devices that may speak to a listener: those whose source address lies in `network`."""
+
+    network: IPv4Network | IPv6Network
+    secret: Secret
+    role: str = "copier"
+    require_message_authenticator: bool = True
+    ignore_password_offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    """Where devices reach Locum; `upstream` takes the logins, `records_to` the jobs."""
+
+    dialect: str
+    bind: str
+    upstream: str
+    records_to: str
+    clients: tuple[ClientConfig, ...]
+    auth_port: int = 1812
+    accounting_port: int = 1813
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineConfig:
+    """The rules while the server is away; `delay` and `card_memory` in seconds."""
+
+    enabled: bool = True
+    environment: Literal["commercial", "education"] = "commercial"
+    delay: float = 60.0
+    recover_after: int = 3
+    admission: Literal["any-card", "known-cards"] = "any-card"
+    card_memory: float = 30 * 86_400.0
+    refuse_known_bad: bool = True
+    card_pattern: re.Pattern[str] = re.compile(r"^[0-9A-Fa-f]{4,32}$")
+    unknown_username: str = "unknown"
+    drain_window: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """A device that differs from the rest; `offline` has the values of the [offline] section where it does not."""
+
+    id: str
+    address: str | None
+    printer: str
+    offline: OfflineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RadiusConfig:
+    """Where RADIUS page counts are found: `job` maps fields of a job to attribute names, over the default mapping."""
+
+    vendor_id: int
+    dictionary_files: tuple[Path, ...]
+    job: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration. `digest` is "sha256:" and the hexadecimal SHA-256 of the file's bytes."""
+
+    path: Path
+    digest: str
+    name: str
+    state_dir: Path
+    upstreams: tuple[UpstreamConfig, ...]
+    listens: tuple[ListenConfig, ...]
+    offline: OfflineConfig
+    devices: tuple[DeviceConfig, ...]
+    radius: RadiusConfig

@@ -1,0 +1,283 @@
+"""`locum run`: the appliance in the foreground, from start to orderly stop.
+
+Start: state directory, ledger (what was in flight waits again), flows, ports, control socket, then the first probe. SIGHUP
+reads the config anew, and a bad one leaves the old in force. SIGTERM and SIGINT stop: ports are closed, what is asked of the
+writer is written, the ledger is closed. Anything that keeps it from starting is one line and exit status 2.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__, log
+from appliance.assembly import Assembly, channel_of
+from appliance.clockwatch import ClockWatch
+from appliance.config import Config, ConfigError, ListenConfig, load
+from appliance.control import Control
+from appliance.hands import Hands
+from appliance.keeper import Keeper
+from appliance.log import Events
+from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare
+from appliance.status import StatusBoard
+from proxy.commands import Keep, Tell
+from proxy.events import Channel
+from proxy.net.driver import TICK, Driver, this_moment
+from proxy.net.names import Names, is_numeric
+from storage.database import open_reader
+from storage.errors import StorageError
+from storage.ledger import Ledger
+from storage.reader import Reader
+from storage.records import AppLogLine, Note, Remember
+from storage.space import SpaceWatch
+
+events = Events("service")
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which the writer's thread gives way to the reactor's: a login must not wait for a batch of records."""
+
+
+def run(config: Config, log_format: log.LogFormat = "text") -> int:
+    """Run the appliance until it is told to stop; the exit status."""
+    log.set_up(log_format)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        prepare(config.state_dir)
+        key = installation_key(config.state_dir)
+        ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall)
+    except (StateDirError, StorageError) as error:
+        return _refuse(str(error))
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    service = Service(reactor, config, ledger, key)
+    try:
+        service.start()
+    except CannotStart as error:
+        service.abandon()
+        return _refuse(str(error))
+    reactor.run(installSignalHandlers=False)
+    return 0
+
+
+class CannotStart(Exception):
+    """The service cannot start; the text is one line: what, where, what to do."""
+
+
+class Service:
+    """Everything that runs, held together."""
+
+    def __init__(self, reactor: Any, config: Config, ledger: Ledger, key: bytes) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._ledger = ledger
+        self._keeper = Keeper(ledger, SpaceWatch(config.state_dir))
+        self._in_flight = ledger.settle_sent(this_moment().wall)
+        self._connection = open_reader(ledger.path)
+        reader = Reader(ledger.path, self._connection)
+        self.driver = Driver(reactor, self._keeper, tell)
+        self.assembly = Assembly(config, self._connection, reader, key, this_moment())
+        board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper)
+        self._hands = Hands(self.assembly, self.driver, board, self._connection)
+        self._control = Control(reactor, config.state_dir, self._hands.handlers())
+        self._names = Names(reactor, self._resolved, self._unresolved)
+        self._clock = ClockWatch()
+        self._tick: Any = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Bind, say so, and begin. Raises CannotStart."""
+        for listen in self.config.listens:
+            self._listen(listen, self.config)
+        try:
+            self._control.open()
+        except OSError as error:
+            where = self.config.state_dir
+            raise CannotStart(f"{where}: the control socket cannot be made ({error.strerror}); check owner") from error
+        self.driver.writer.start()
+        self._say_started()
+        self._reach(self.config)
+        for channel in self.assembly.listeners:
+            self._open(channel)
+        self.driver.flows[:] = self._flows()
+        for number, action in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self.reload)):
+            signal.signal(number, lambda *_, do=action: self._reactor.callFromThread(do))
+        self._tick = self._reactor.callLater(0, self._ticked)
+        events.info("ready", name=self.config.name, version=__version__, config=self.config.path)
+
+    def abandon(self) -> None:
+        """Give up a start that failed."""
+        self.driver.close()
+        self._control.close()
+        self._connection.close()
+        self._ledger.close()
+
+    def stop(self) -> None:
+        """Orderly: nothing new is read, everything asked of the writer is written, then the reactor ends."""
+        if self._stopping:
+            return
+        self._stopping = True
+        events.info("stopping")
+        if self._tick is not None and self._tick.active():
+            self._tick.cancel()
+        self._control.close()
+        self.driver.close()
+        self.driver.writer.keep(Keep(Note(this_moment().wall, "stop", {"version": __version__})))
+        self.driver.writer.stop()
+        self._connection.close()
+        self._ledger.close()
+        self._reactor.callLater(0, self._reactor.stop)
+
+    def reload(self) -> None:
+        """SIGHUP: take over the config file as it is now, or say what is wrong with it and go on as before."""
+        try:
+            config = load(self.config.path)
+            self._check_reload(config)
+            bound = self._bind_new(config)
+        except (ConfigError, CannotStart, OSError, UnicodeDecodeError) as error:
+            for line in str(error).splitlines():
+                self._say("error", f"the config was not taken over: {line}")
+            return
+        moment = this_moment()
+        for channel in self.assembly.listeners.keys() - {channel_of(listen) for listen in config.listens}:
+            for port in (self.assembly.listeners[channel].logins.channel, self.assembly.listeners[channel].accounting.channel):
+                self.driver.stop_listening(port)
+            self.assembly.drop_listener(channel)
+        for name in self.assembly.upstreams.keys() - {upstream.name for upstream in config.upstreams}:
+            self.driver.run(self.assembly.upstreams[name].reach([], moment))
+        self.assembly.reconfigure(config, moment)
+        self.config = config
+        by_name = {upstream.name: upstream for upstream in config.upstreams}
+        for name, flow in self.assembly.upstreams.items():
+            self.driver.run(flow.configure(self.assembly.settings(by_name[name], config), moment))
+        self._reach(config)
+        for channel in bound:
+            self._open(channel)
+        self.driver.flows[:] = self._flows()
+        self.driver.writer.keep(Keep(Note(moment.wall, "config", {"config": config.digest})))
+        self._say("info", "the config was taken over")
+
+    def _check_reload(self, config: Config) -> None:
+        if (config.name, config.state_dir) != (self.config.name, self.config.state_dir):
+            raise CannotStart(f"{config.path}: name and state_dir change at a restart only")
+        kept = {upstream.name for upstream in config.upstreams}
+        for name, flow in self.assembly.upstreams.items():
+            if name not in kept and not flow.outbox.empty:
+                raise CannotStart(f"{config.path}: upstream '{name}' cannot be removed while records wait for it")
+
+    def _bind_new(self, config: Config) -> list[Channel]:
+        """Bind the listeners that are new, all or none."""
+        new = [listen for listen in config.listens if channel_of(listen) not in self.assembly.listeners]
+        for listen in new:
+            for name in (listen.upstream, listen.records_to):
+                if name not in self.assembly.upstreams:
+                    raise CannotStart(f"{config.path}: a listener for the new upstream '{name}' needs a restart")
+        bound: list[Channel] = []
+        try:
+            for listen in new:
+                bound.append(self._listen(listen, config))
+        except CannotStart:
+            for channel in bound:
+                listener = self.assembly.listeners[channel]
+                self.driver.stop_listening(listener.logins.channel)
+                self.driver.stop_listening(listener.accounting.channel)
+                self.assembly.drop_listener(channel)
+            raise
+        return bound
+
+    def _listen(self, listen: ListenConfig, config: Config) -> Channel:
+        channel, listener = self.assembly.new_listener(listen, config)
+        ports = ((listener.logins.channel, listen.auth_port), (listener.accounting.channel, listen.accounting_port))
+        for opened, (port_channel, port) in enumerate(ports):
+            try:
+                self.driver.listen(port_channel, listener, listen.bind, port)
+            except OSError as error:
+                if opened:
+                    self.driver.stop_listening(ports[0][0])
+                listener.logins.upstream.subscribers.remove(listener.logins)
+                what = f"{listen.bind} port {port} (UDP)"
+                raise CannotStart(f"cannot listen on {what}: {error.strerror}; {_advice(error)}") from error
+        self.assembly.listeners[channel] = listener
+        return channel
+
+    def _open(self, channel: Channel) -> None:
+        listener = self.assembly.listeners[channel]
+        self.driver.open_for_devices(listener.logins.channel)
+        self.driver.open_for_devices(listener.accounting.channel)
+
+    def _flows(self) -> list[Any]:
+        return [*self.assembly.upstreams.values(), *self.assembly.listeners.values()]
+
+    def _reach(self, config: Config) -> None:
+        """Give each upstream its addresses: those that are numbers, and what the names resolved to last."""
+        self._names.watch({name for upstream in config.upstreams for name in upstream.addresses if not is_numeric(name)})
+        for upstream in config.upstreams:
+            self._reach_one(upstream.name, upstream.addresses)
+
+    def _reach_one(self, name: str, written: tuple[str, ...]) -> None:
+        addresses: list[str] = []
+        for each in written:
+            addresses += [each] if is_numeric(each) else self._hands.addresses_of(each)
+        self.driver.run(self.assembly.upstreams[name].reach(list(dict.fromkeys(addresses)), this_moment()))
+
+    def _resolved(self, name: str, addresses: list[str]) -> None:
+        if self._stopping or not self._hands.learn(name, addresses):
+            return
+        self.driver.run([self._hands.remember(name)])
+        for upstream in self.config.upstreams:
+            if name in upstream.addresses:
+                self._reach_one(upstream.name, upstream.addresses)
+
+    def _unresolved(self, name: str, why: str) -> None:
+        if self._stopping:
+            return
+        moment = this_moment()
+        self.driver.run(self.assembly.tally.note("name", name, f"the name {name} does not resolve ({why})", moment.now))
+        for upstream in self.config.upstreams:
+            if name in upstream.addresses:
+                flow = self.assembly.upstreams[upstream.name]
+                self.driver.run(flow.unreachable(f"the name {name} does not resolve", moment))
+
+    def _ticked(self) -> None:
+        self._tick = self._reactor.callLater(TICK, self._ticked)
+        self.driver.tick()
+        moment = this_moment()
+        self._names.tick(moment.now)
+        self.driver.run(self._clock.look(moment))
+        self._hands.storage_said(self._keeper, moment)
+
+    def _say_started(self) -> None:
+        moment = this_moment()
+        keep = self.driver.writer.keep
+        note: dict[str, str | int] = {"version": __version__, "config": self.config.digest, "in_flight": len(self._in_flight)}
+        keep(Keep(Note(moment.wall, "start", note)))
+        for words in self._ledger.words:
+            self._say("warning", words)
+        if self._in_flight:
+            text = f"{len(self._in_flight)} records were in flight when Locum stopped; they are sent again, named in the ledger"
+            self._say("warning", text)
+
+    def _say(self, level: str, text: str) -> None:
+        self.driver.run([Tell(level, text)])
+
+
+def tell(line: Tell) -> None:
+    """A line for the admin, to the log."""
+    getattr(events, line.level)(line.text, **line.context)
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == 98:
+        return "another program has it: end that one, or choose another port"
+    if error.errno == 13:
+        return "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+    return "check 'bind' in [[listen]]"
+
+
+def _refuse(text: str) -> int:
+    print(f"locum: {text}", file=sys.stderr)
+    return 2
+
+

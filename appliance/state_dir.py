@@ -1,0 +1,64 @@
+"""The state directory: ledger, keys, control socket. Made with modes that keep others out, refused when they do not.
+
+The ledger holds who copied what; the key makes fingerprints of secrets that cannot be guessed from a ledger alone. The group
+may enter (for the control socket), others may do nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+KEY_NAME = "installation.key"
+KEY_SIZE = 32
+LEDGER_NAME = "ledger.db"
+OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
+
+
+class StateDirError(Exception):
+    """The state directory cannot be used. The text is one line: what, where, what to do."""
+
+
+def prepare(path: Path) -> None:
+    """Make the directory if it is missing. Raises StateDirError if it cannot be used or others may look into it."""
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise StateDirError(
+            f"{path}: cannot be used as state directory ({error.strerror}); check owner and path"
+        ) from error
+    if mode & OTHERS:
+        raise StateDirError(f"{path}: others may look into the state directory; run 'chmod o-rwx {path}'")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise StateDirError(
+            f"{path}: this user may not write to the state directory; give it to the user of the service"
+        )
+
+
+def installation_key(path: Path) -> bytes:
+    """The random key of this installation; made at the first start, readable by the service alone. Raises StateDirError."""
+    file = path / KEY_NAME
+    try:
+        if not file.exists():
+            _write_new(file, os.urandom(KEY_SIZE))
+        key = file.read_bytes()
+        if file.stat().st_mode & 0o077:
+            raise StateDirError(f"{file}: others may read the key; run 'chmod 600 {file}'")
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be read or made ({error.strerror}); check its owner") from error
+    if len(key) != KEY_SIZE:
+        raise StateDirError(f"{file}: is damaged ({len(key)} bytes, not {KEY_SIZE}); move it away, a new one is made")
+    return key
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    new = file.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    new.rename(file)

@@ -1,0 +1,118 @@
+"""What `locum status` and `locum devices` say, as plain values: read from the flows and from the ledger, changing nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__
+from appliance.assembly import Assembly
+from appliance.keeper import Keeper
+from proxy.dialects.radius.upstream import RadiusUpstream
+from storage.outbox import Outbox, OutboxCounts, OutboxRow
+from storage.reader import Reader
+from storage.records import OutboxState
+
+
+def instant(milliseconds: int | None) -> str | None:
+    """Milliseconds UTC as ISO 8601, or None."""
+    if not milliseconds:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class StatusBoard:
+    """Answers the questions of `locum status`, `locum devices` and `locum outbox list`."""
+
+    def __init__(self, assembly: Assembly, connection: sqlite3.Connection, ledger: Path, keeper: Keeper) -> None:
+        self._assembly = assembly
+        self._outbox = Outbox(connection)
+        self._reader = Reader(ledger, connection)
+        self._keeper = keeper
+
+    def status(self) -> dict[str, Any]:
+        """The object of `locum status --json`."""
+        assembly, figures = self._assembly, self._reader.figures()
+        space = self._keeper.space
+        return {
+            "name": assembly.config.name,
+            "version": __version__,
+            "upstreams": [self._upstream(flow) for flow in assembly.upstreams.values()],
+            "devices": [
+                {key: device[key] for key in ("id", "upstream", "offline", "drill", "sessions")}
+                for device in self.devices()
+            ],
+            "outbox": _counts(self._outbox.counts()),
+            "last_outage": self._reader.last_outage(),
+            "ledger": asdict(figures),
+            "storage": {
+                "error": self._keeper.error or None,
+                "free_bytes": space.free if space else None,
+                "total_bytes": space.total if space else None,
+                "level": space.level.name.lower() if space else None,
+            },
+            "dropped": dict(assembly.tally.counts),
+        }
+
+    def devices(self) -> list[dict[str, Any]]:
+        """A row for each device that was ever heard."""
+        rows = []
+        for name, seen in sorted(self._assembly.site.seen.items()):
+            flow = self._assembly.upstreams.get(seen.upstream)
+            rows.append(
+                {
+                    "id": name,
+                    "address": seen.client,
+                    "upstream": seen.upstream,
+                    "dialect": seen.dialect,
+                    "last_seen": instant(seen.heard),
+                    "offline": flow.state.value if flow else "online",
+                    "drill": False,
+                    "sessions": self._assembly.site.sessions.count(name),
+                }
+            )
+        return rows
+
+    def outbox_rows(self, state: str | None, limit: int | None) -> list[dict[str, Any]]:
+        """The rows of `locum outbox list`."""
+        rows = self._outbox.list(limit=limit) if state is None else self._outbox.list(states=[OutboxState(state)], limit=limit)
+        return [_row(row) for row in rows]
+
+    def _upstream(self, flow: RadiusUpstream) -> dict[str, Any]:
+        link = flow.link
+        return {
+            "name": flow.name,
+            "dialect": "radius",
+            "state": link.state.value,
+            "proven": link.proven,
+            "since": instant(link.since_wall),
+            "cause": link.cause,
+            "outage_started": instant(link.outage_wall),
+            "accounting": "ok" if flow.accounting_well else "not answered",
+            "addresses": [host.address for host in flow.hosts],
+            "outbox": _counts(self._outbox.counts(flow.name)),
+        }
+
+
+def _counts(counts: OutboxCounts) -> dict[str, Any]:
+    return {**asdict(counts), "oldest": instant(counts.oldest)}
+
+
+def _row(row: OutboxRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "seq": row.seq,
+        "state": row.state.value,
+        "upstream": row.upstream,
+        "device": row.device,
+        "kind": row.kind or row.event,
+        "pages": row.pages,
+        "at": instant(row.at),
+        "tries": row.tries,
+        "next_try": instant(row.next_try),
+        "reason": row.reason,
+    }

@@ -1,0 +1,265 @@
+"""Accounting over RADIUS, the device's side: every record is kept, acknowledged, and handed to the upstream.
+
+RFC 2866. While the server answers, a record is relayed once it is on stable storage and acknowledged with the server's
+answer; else it is acknowledged when it is stored, and waits. What a repeat is, `protocols.radius.forwarding` says; the
+ledger knows the earlier ones, also after a restart. Where nothing can be stored, records are relayed unrecorded while the
+server answers (the gap is written down later), and left to the device while it does not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from protocols.errors import TooLarge
+from protocols.radius.accounting import AccountingRequest, JobMapping, Status, read, repeat_digests
+from protocols.radius.packet import Attributes, Code, Type
+from protocols.radius.secrets import sign_response
+from proxy.admission import normal_card
+from proxy.commands import Command, Keep, Send
+from proxy.dialects.radius.clients import Asked, device_of
+from proxy.dialects.radius.upstream import RadiusUpstream
+from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
+from proxy.site import Site
+from proxy.tally import Tally
+from storage.records import Counts, Mode, Note, OutboxItem, OutboxState, Personal, Quarantined, Record, Stored
+
+MOST_OPEN = 65536
+
+Digest = tuple[str, bytes]
+
+
+class DeviceRecord:
+    """One record on its way to stable storage and the server, with everybody who waits for its acknowledgement."""
+
+    def __init__(self, flow: AccountingFlow, asked: Asked, raw: bytes, record: Record) -> None:
+        self.flow = flow
+        self.raw = raw
+        self.record = record
+        self.waiting: dict[tuple[Peer, int, bytes], Asked] = {_key(asked): asked}
+        self.kept = False
+        self.relayed_at = float("inf")
+
+    def answered(self, attributes: object, at: Moment) -> list[Command]:
+        """The server took it."""
+        return self.flow.acknowledge(self, attributes if isinstance(attributes, tuple) else ())
+
+    def unanswered(self, at: Moment) -> list[Command]:
+        """The server did not say so in time. If it is kept, Locum says so; else the device keeps it."""
+        return self.flow.acknowledge(self, ()) if self.kept else self.flow.give_up(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that were relayed but could not be stored. Milliseconds UTC."""
+
+    first: int
+    last: int
+    records: int
+
+
+class AccountingFlow:
+    """The accounting of one listener. `channel` is its accounting port, `upstream` where its records go.
+
+    `relays`: logins go to the same upstream, so that a device may wait for the server's acknowledgement.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        upstream: RadiusUpstream,
+        site: Site,
+        tally: Tally,
+        mapping: JobMapping,
+        card_pattern: re.Pattern[str],
+        *,
+        relays: bool,
+    ) -> None:
+        self.channel = channel
+        self.upstream = upstream
+        self.site = site
+        self.mapping = mapping
+        self.card_pattern = card_pattern
+        self.relays = relays
+        self._tally = tally
+        self._open: dict[Digest, DeviceRecord] = {}
+        self._gap: Gap | None = None
+
+    def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, Kept) and isinstance(event.token, DeviceRecord):
+            return self._kept(event.token, event)
+        if isinstance(event, NotKept) and isinstance(event.token, DeviceRecord):
+            return self._not_kept(event.token, event.error, event.at)
+        return []
+
+    def asked(self, asked: Asked, raw: bytes, at: Moment) -> list[Command]:
+        """An authentic Accounting-Request."""
+        client = asked.peer[0]
+        digests = repeat_digests(asked.packet)
+        for digest in digests:
+            under_way = self._open.get((client, digest))
+            if under_way is not None:
+                under_way.waiting[_key(asked)] = asked
+                return []
+        if len(self._open) >= MOST_OPEN:
+            return self._tally.note("too-many-records", client, "too many records at once; some left to the device", at.now)
+        request = read(asked.packet, self.mapping)
+        record = self._record(asked, raw, request, digests, at)
+        entry = DeviceRecord(self, asked, raw, record)
+        for digest in digests:
+            self._open[client, digest] = entry
+        commands: list[Command] = [Keep(record, self, entry)]
+        if request.problem:
+            commands += self._problem(record, raw, request.problem, at)
+        return commands + self.site.heard(record.device, client, "radius", self.upstream.name, at)
+
+    def tick(self, at: Moment) -> list[Command]:
+        """Acknowledge what the server has left unanswered too long: it is kept."""
+        limit = at.now - self.upstream.settings.answer_timeout
+        late = {id(entry): entry for entry in self._open.values() if entry.relayed_at <= limit}
+        return [command for entry in late.values() for command in entry.unanswered(at)]
+
+    def acknowledge(self, entry: DeviceRecord, attributes: Attributes) -> list[Command]:
+        """Tell every device's request that waits for this record; once."""
+        waiting = self._close(entry)
+        theirs = tuple(attribute for attribute in attributes if attribute[0] != Type.PROXY_STATE)
+        return [Send(self.channel, self._sign(asked, theirs), asked.peer) for asked in waiting]
+
+    def give_up(self, entry: DeviceRecord) -> list[Command]:
+        """Nobody is acknowledged: the device sends it again."""
+        self._close(entry)
+        return []
+
+    def _close(self, entry: DeviceRecord) -> list[Asked]:
+        for digest in entry.record.repeat_keys:
+            if self._open.get((entry.record.repeat_scope, digest)) is entry:
+                del self._open[entry.record.repeat_scope, digest]
+        waiting, entry.waiting = list(entry.waiting.values()), {}
+        return waiting
+
+    def _kept(self, entry: DeviceRecord, event: Kept) -> list[Command]:
+        at, record = event.at, entry.record
+        entry.kept = True
+        commands = self._note_gap(at)
+        if not isinstance(event.outcome, Stored) or record.outbox is None:
+            return self.acknowledge(entry, ()) + commands
+        stored = event.outcome
+        item = OutboxItem(
+            stored.seq, stored.id, record.at, record.upstream, "radius", record.device, record.order_key, 0, 0, entry.raw
+        )
+        sent = self.upstream.adopt(item, record.outbox, at, entry)
+        if sent is None:
+            return self.acknowledge(entry, ()) + self._session_ends(record, at) + commands
+        entry.relayed_at = at.now
+        return sent + self._session_ends(record, at) + commands
+
+    def _not_kept(self, entry: DeviceRecord, error: str, at: Moment) -> list[Command]:
+        record = entry.record
+        if self.relays and self.upstream.relays_records:
+            before = self._gap or Gap(record.at, record.at, 0)
+            self._gap = Gap(before.first, record.at, before.records + 1)
+            text = f"records are relayed but not written down: {error}"
+            told = self._tally.note("relayed-not-kept", record.device, text, at.now)
+            return self.upstream.relay_unkept(entry.raw, record, entry, at) + told
+        text = f"a record was not stored and not acknowledged, the device keeps it: {error}"
+        return self.give_up(entry) + self._tally.note("record-not-kept", record.device, text, at.now)
+
+    def _note_gap(self, at: Moment) -> list[Command]:
+        gap, self._gap = self._gap, None
+        if gap is None:
+            return []
+        data: dict[str, str | int] = {
+            "upstream": self.upstream.name,
+            "first": gap.first,
+            "last": gap.last,
+            "records": gap.records,
+        }
+        return [Keep(Note(at.wall, "gap", data), wait=False)]
+
+    def _session_ends(self, record: Record, at: Moment) -> list[Command]:
+        if record.event in (Status.ON, Status.OFF):
+            ended = self.site.sessions.end(record.device, "restart", at)
+        elif record.event == Status.STOP and record.mode is Mode.OFFLINE:
+            ended = self.site.sessions.end(record.device, "stop", at)
+        else:
+            ended = []
+        return [Keep(logout, wait=False) for logout in ended]
+
+    def _record(
+        self, asked: Asked, raw: bytes, request: AccountingRequest, digests: tuple[bytes, ...], at: Moment
+    ) -> Record:
+        device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
+        job, name = request.job, request.user_name or ""
+        is_card = self.card_pattern.fullmatch(name) is not None
+        mode, card = self._session(device, request, normal_card(name) if is_card else "")
+        ended = None if request.event_timestamp is None else request.event_timestamp * 1000
+        started = None if ended is None or request.session_time is None else ended - request.session_time * 1000
+        order_key = f"{device}|{request.session_id}"
+        may_relay = self.relays and self.upstream.may_relay(order_key)
+        return Record(
+            at=at.wall,
+            dialect="radius",
+            upstream=self.upstream.name,
+            device=device,
+            client=asked.peer[0],
+            event=request.status.value,
+            session=request.session_id,
+            mode=mode,
+            order_key=order_key,
+            personal=Personal(
+                card=card,
+                user="" if card else name,
+                document=job.document if job else "",
+                account=job.account if job else "",
+                raw=raw,
+            ),
+            job_number=job.job_id if job else "",
+            counts=None
+            if job is None
+            else Counts(job.kind, job.pages, job.color_pages, job.sheets, job.copies, job.duplex, job.paper),
+            started_at=started,
+            ended_at=ended,
+            repeat_scope=asked.peer[0],
+            repeat_keys=digests,
+            ends_repeats=request.status in (Status.ON, Status.OFF),
+            outbox=OutboxState.SENT if may_relay else OutboxState.WAITING,
+        )
+
+    def _session(self, device: str, request: AccountingRequest, card: str) -> tuple[Mode, str]:
+        """Whose session this is: one that Locum granted (by its mark, or the same card on the same device), or not."""
+        for mark in request.classes:
+            session = self.site.sessions.marked(device, mark.hex())
+            if session is not None:
+                return session.mode, session.card
+        session = self.site.sessions.on(device)
+        if session is not None and card and session.card == card:
+            return session.mode, card
+        if request.user_name and self.site.online_users.get(device) == request.user_name:
+            return Mode.ONLINE, card
+        return Mode.UNKNOWN, card
+
+    def _problem(self, record: Record, raw: bytes, problem: str, at: Moment) -> list[Command]:
+        kept = Keep(Quarantined(at.wall, "radius", record.device, record.client, problem, raw), wait=False)
+        text = f"a record of {record.device} cannot be read in full ({problem}); it is kept and forwarded as it came"
+        return [kept, *self._tally.note(f"record-{problem}", record.client, text, at.now)]
+
+    def _sign(self, asked: Asked, attributes: Attributes) -> bytes:
+        states = asked.proxy_states()
+        packet, secret = asked.packet, asked.client.secret
+        try:
+            return sign_response(
+                Code.ACCOUNTING_RESPONSE,
+                packet.identifier,
+                (*attributes, *states),
+                packet.authenticator,
+                secret,
+                message_authenticator=asked.signed,
+            )
+        except TooLarge:
+            return sign_response(
+                Code.ACCOUNTING_RESPONSE, packet.identifier, states, packet.authenticator, secret, message_authenticator=False
+            )
+
+
+def _key(asked: Asked) -> tuple[Peer, int, bytes]:
+    return asked.peer, asked.packet.identifier, asked.packet.authenticator

@@ -1,0 +1,166 @@
+"""Requests under way to one port of a server: identifiers, source ports, answers matched and checked.
+
+An identifier is one octet, so each source port carries 256 requests at a time (RFC 2865 section 3); more ports are opened
+as they are needed. An identifier is not used again before its request was answered or is half a minute old: a late answer
+must find its own request. Probes have a source port of their own, so that a refusal tells which of the two was refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from protocols.errors import NotAuthentic, TooLarge
+from protocols.radius.packet import Attributes, Packet, parse
+from protocols.radius.secrets import sign_accounting_request, sign_request, verify_response
+from proxy.commands import Close, Command, Open, Send
+from proxy.events import Channel, Flow
+
+LATE = 30.0
+MOST_PORTS = 64
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request that expects an answer. `about` is whatever the owner wants to find again."""
+
+    channel: Channel
+    identifier: int
+    authenticator: bytes
+    data: bytes
+    first_sent: float
+    about: object
+    sent_again: int = 0
+    key: tuple[Channel, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = (self.channel, self.identifier)
+
+
+class Exchange:
+    """One port (authentication or accounting) of one server address, as seen from here."""
+
+    def __init__(self, owner: Flow, prefix: Channel, address: str, port: int, secret: bytes) -> None:
+        self.address = address
+        self.port = port
+        self.secret = secret
+        self.live: dict[tuple[Channel, int], Pending] = {}
+        self._owner = owner
+        self._prefix = prefix
+        self._late: dict[tuple[Channel, int], Pending] = {}
+        self._free: deque[tuple[Channel, int]] = deque()
+        self._free_probes: deque[tuple[Channel, int]] = deque()
+        self._channels: list[Channel] = []
+        self._ports = 0
+
+    def access(
+        self, code: int, authenticator: bytes, attributes: Attributes, about: object, now: float, *, probe: bool = False
+    ) -> tuple[Pending | None, list[Command]]:
+        """Send an Access-Request or Status-Server. None if all identifiers are under way. Raises TooLarge."""
+        slot, commands = self._allocate(probe)
+        if slot is None:
+            return None, commands
+        try:
+            data = sign_request(code, slot[1], authenticator, attributes, self.secret)
+        except TooLarge:
+            self._free.appendleft(slot)
+            raise
+        return self._send(slot, authenticator, data, about, now, commands)
+
+    def accounting(self, attributes: Attributes, about: object, now: float) -> tuple[Pending | None, list[Command]]:
+        """Send an Accounting-Request. None if all identifiers are under way. Raises TooLarge."""
+        slot, commands = self._allocate(probe=False)
+        if slot is None:
+            return None, commands
+        try:
+            data = sign_accounting_request(slot[1], attributes, self.secret)
+        except TooLarge:
+            self._free.appendleft(slot)
+            raise
+        return self._send(slot, data[4:20], data, about, now, commands)
+
+    def answer(self, channel: Channel, datagram: bytes) -> tuple[Pending, Packet, bool, bool]:
+        """The request that this datagram answers, the answer, whether it had a Message-Authenticator, whether it is late.
+
+        Raises Malformed, TooLarge, or NotAuthentic if it answers nothing that was asked or was not made with the secret.
+        """
+        packet = parse(datagram)
+        key = (channel, packet.identifier)
+        pending, late = self.live.get(key), False
+        if pending is None:
+            pending, late = self._late.get(key), True
+        if pending is None:
+            raise NotAuthentic("answers-nothing", "an answer to no request under way")
+        signed = verify_response(datagram, packet, pending.authenticator, self.secret)
+        return pending, packet, signed, late
+
+    def settle(self, pending: Pending) -> None:
+        """It was answered: its identifier may serve again."""
+        if self.live.pop(pending.key, None) is None and self._late.pop(pending.key, None) is None:
+            return
+        (self._free_probes if pending.channel[-1] == "probe" else self._free).append(pending.key)
+
+    def let_go(self, pending: Pending) -> None:
+        """Nobody waits for its answer any more; a late one is still recognised."""
+        if self.live.pop(pending.key, None) is not None:
+            self._late[pending.key] = pending
+
+    def again(self, pending: Pending) -> list[Command]:
+        """The same bytes from the same source port: the server sees a retransmission (RFC 5080 section 2.2.1)."""
+        pending.sent_again += 1
+        return [Send(pending.channel, pending.data)]
+
+    def expire(self, now: float) -> None:
+        """Free the identifiers of what is too old for even a late answer."""
+        for table in (self._late, self.live):
+            for pending in self._older_than(table, now - LATE):
+                self.settle(pending)
+
+    def close(self) -> list[Command]:
+        """Close every source port; whatever is under way is nobody's then."""
+        commands: list[Command] = [Close(channel) for channel in self._channels]
+        self._channels, self._ports = [], 0
+        self._free.clear()
+        self._free_probes.clear()
+        self.live.clear()
+        self._late.clear()
+        return commands
+
+    @staticmethod
+    def _older_than(table: dict[tuple[Channel, int], Pending], limit: float) -> list[Pending]:
+        found = []
+        for pending in table.values():
+            if pending.first_sent > limit:
+                break
+            found.append(pending)
+        return found
+
+    def _allocate(self, probe: bool) -> tuple[tuple[Channel, int] | None, list[Command]]:
+        free = self._free_probes if probe else self._free
+        if free:
+            return free.popleft(), []
+        if self._ports >= MOST_PORTS or (probe and self._has_probe_port):
+            return None, []
+        channel: Channel = (*self._prefix, "probe" if probe else self._ports)
+        self._ports += not probe
+        self._channels.append(channel)
+        free.extend((channel, identifier) for identifier in range(256))
+        return free.popleft(), [Open(channel, self._owner, self.address, self.port)]
+
+    @property
+    def _has_probe_port(self) -> bool:
+        return (*self._prefix, "probe") in self._channels
+
+    def _send(
+        self,
+        slot: tuple[Channel, int],
+        authenticator: bytes,
+        data: bytes,
+        about: object,
+        now: float,
+        commands: list[Command],
+    ) -> tuple[Pending, list[Command]]:
+        pending = Pending(*slot, authenticator, data, now, about)
+        self.live[slot] = pending
+        commands.append(Send(slot[0], data))
+        return pending, commands

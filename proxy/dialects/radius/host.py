@@ -1,0 +1,101 @@
+"""One address of a RADIUS server: its two ports, what is known of contact with each, and the probes sent there.
+
+Authentication and accounting may live and die apart (two processes, two firewall rules), so each port has its own contact,
+its own probes (Status-Server, RFC 5997) and its own word on whether it ever answered one. Where the authentication port
+does not answer Status-Server, a configured test login is sent instead, at most each ten seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.radius.packet import Attributes, Code, Type
+from protocols.radius.secrets import hide_password
+from proxy.commands import Command
+from proxy.contact import Contact
+from proxy.dialects.radius.exchange import Exchange
+from proxy.events import Flow, Moment
+
+TEST_LOGIN_EVERY = 10.0
+PROBE_NAME = b"locum"
+AUTH = "auth"
+ACCT = "acct"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a pending request is about: a probe of ours."""
+
+    status: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TestLogin:
+    """A user that the server knows, for servers that do not answer Status-Server."""
+
+    user: bytes
+    password: bytes
+
+
+class Port:
+    """The authentication or the accounting port of one address."""
+
+    def __init__(self, role: str, exchange: Exchange, timeout: float) -> None:
+        self.role = role
+        self.exchange = exchange
+        self.contact = Contact(timeout)
+        self.failed = False
+        self.answers_status = False
+        self.probe_now = False
+        self._next_test_login = 0.0
+
+    def probe(self, test_login: TestLogin | None, at: Moment) -> list[Command]:
+        """Ask whether somebody is there. Nobody's login waits for this."""
+        self.probe_now = False
+        self.contact.probed(at.now)
+        random = at.random(16, f"probe {self.exchange.address} {self.role}")
+        attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
+        _, commands = self.exchange.access(Code.STATUS_SERVER, random, attributes, Probe(status=True), at.now, probe=True)
+        wanted = test_login is not None and self.role == AUTH and not self.answers_status
+        if test_login is not None and wanted and at.now >= self._next_test_login:
+            self._next_test_login = at.now + TEST_LOGIN_EVERY
+            random = at.random(16, f"test login {self.exchange.address}")
+            hidden = hide_password(test_login.password, random, self.exchange.secret)
+            attributes = ((Type.USER_NAME, test_login.user), (Type.USER_PASSWORD, hidden), *attributes)
+            about = Probe(status=False)
+            commands += self.exchange.access(Code.ACCESS_REQUEST, random, attributes, about, at.now, probe=True)[1]
+        return commands
+
+    def give_up_probes(self, now: float) -> list[float]:
+        """Let go of the probes that went unanswered; gives when they were sent."""
+        over = [
+            pending
+            for pending in self.exchange.live.values()
+            if isinstance(pending.about, Probe) and pending.first_sent + self.contact.timeout <= now
+        ]
+        for pending in over:
+            self.exchange.let_go(pending)
+        return [pending.first_sent for pending in over]
+
+
+class Host:
+    """One address of the server."""
+
+    def __init__(
+        self,
+        owner: Flow,
+        upstream: str,
+        address: str,
+        ports: tuple[int, int],
+        secret: bytes,
+        timeout: float,
+        fingerprint: str,
+    ) -> None:
+        self.address = address
+        self.fingerprint = fingerprint
+        self.auth = Port(AUTH, Exchange(owner, (upstream, address, AUTH), address, ports[0], secret), timeout)
+        self.acct = Port(ACCT, Exchange(owner, (upstream, address, ACCT), address, ports[1], secret), timeout)
+        self.ports = {AUTH: self.auth, ACCT: self.acct}
+
+    def close(self) -> list[Command]:
+        return self.auth.exchange.close() + self.acct.exchange.close()

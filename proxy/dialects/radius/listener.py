@@ -1,0 +1,109 @@
+"""Where RADIUS devices reach Locum: two ports, and the checks that every datagram passes before a flow sees it.
+
+A datagram must come from a configured client, be well framed, hold together under that client's secret (RFC 2866 section 3,
+RFC 3579 section 3.2) and not have come from Locum itself. What fails is dropped in silence, as RFC 2865 section 3 asks,
+counted by reason and told at most once a minute per client and reason. Status-Server is answered for Locum, not for the
+server behind it (RFC 5997 section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocols.errors import Malformed, NotAuthentic, ProtocolError
+from protocols.radius.packet import Code, Packet, Type, parse
+from protocols.radius.secrets import sign_response, verify_accounting_request, verify_message_authenticator
+from proxy.commands import Command, Keep, Send
+from proxy.dialects.radius.accounting import AccountingFlow
+from proxy.dialects.radius.clients import Asked, Client, Clients
+from proxy.dialects.radius.logins import LoginFlow
+from proxy.events import Event, Kept, Moment, NotKept, Received, Ticked
+from proxy.tally import Tally
+from storage.records import Quarantined
+
+
+class RadiusListener:
+    """One `[[listen]]` of the dialect radius: hands authentic requests to its login flow and its accounting flow."""
+
+    def __init__(self, clients: Sequence[Client], logins: LoginFlow, accounting: AccountingFlow, tally: Tally) -> None:
+        self.clients = Clients(clients)
+        self.logins = logins
+        self.accounting = accounting
+        self._tally = tally
+
+    def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, Ticked):
+            return self.logins.tick(event.at) + self.accounting.tick(event.at)
+        if isinstance(event, Kept | NotKept):
+            return self.logins.handle(event) + self.accounting.handle(event)
+        return []
+
+    def configure(self, clients: Sequence[Client]) -> None:
+        """A reload: other clients, or other secrets."""
+        self.clients = Clients(clients)
+
+    def _received(self, event: Received) -> list[Command]:
+        address, at = event.peer[0], event.at
+        client = self.clients.find(address)
+        if client is None:
+            text = f"a datagram from {address}, which is no configured client; add it to [[listen]] clients"
+            return self._tally.note("unknown-client", address, text, at.now)
+        try:
+            packet = parse(event.data)
+            asked = Asked(client, event.peer, packet)
+            if event.channel == self.logins.channel:
+                return self._login(event, asked)
+            return self._record(event, asked)
+        except ProtocolError as error:
+            return self._dropped(event, error)
+
+    def _login(self, event: Received, asked: Asked) -> list[Command]:
+        packet, client = asked.packet, asked.client
+        if packet.code not in (Code.ACCESS_REQUEST, Code.STATUS_SERVER):
+            raise Malformed("unexpected-code", f"code {packet.code} on the authentication port")
+        signed = verify_message_authenticator(event.data, packet, client.secret)
+        needed = client.require_signature or packet.code == Code.STATUS_SERVER or packet.get(Type.EAP_MESSAGE) is not None
+        if needed and not signed:
+            raise NotAuthentic("no-message-authenticator", "a request without Message-Authenticator")
+        if packet.code == Code.STATUS_SERVER:
+            return self._alive(event, asked, Code.ACCESS_ACCEPT)
+        self._check_loop(packet, self.logins.upstream.proxy_state)
+        return self.logins.asked(asked, event.at)
+
+    def _record(self, event: Received, asked: Asked) -> list[Command]:
+        packet, secret = asked.packet, asked.client.secret
+        if packet.code == Code.STATUS_SERVER:
+            if not verify_message_authenticator(event.data, packet, secret):
+                raise NotAuthentic("no-message-authenticator", "a Status-Server without Message-Authenticator")
+            return self._alive(event, asked, Code.ACCOUNTING_RESPONSE)
+        if packet.code != Code.ACCOUNTING_REQUEST:
+            raise Malformed("unexpected-code", f"code {packet.code} on the accounting port")
+        verify_accounting_request(event.data, packet, secret)
+        verify_message_authenticator(event.data, packet, secret)
+        self._check_loop(packet, self.accounting.upstream.proxy_state)
+        return self.accounting.asked(asked, event.data, event.at)
+
+    def _alive(self, event: Received, asked: Asked, code: Code) -> list[Command]:
+        packet = asked.packet
+        states = asked.proxy_states()
+        answer = sign_response(
+            code, packet.identifier, states, packet.authenticator, asked.client.secret, message_authenticator=True
+        )
+        return [Send(event.channel, answer, event.peer)]
+
+    @staticmethod
+    def _check_loop(packet: Packet, proxy_state: bytes) -> None:
+        if proxy_state in packet.get_all(Type.PROXY_STATE):
+            raise NotAuthentic("loop", "a request of Locum's own came back: the upstream's address is Locum's")
+
+    def _dropped(self, event: Received, error: ProtocolError) -> list[Command]:
+        address = event.peer[0]
+        commands = self._tally.note(error.reason, address, f"a datagram from {address} was dropped: {error}", event.at.now)
+        if event.channel == self.accounting.channel and isinstance(error, Malformed):
+            commands += self._quarantine(event, error.reason, event.at)
+        return commands
+
+    def _quarantine(self, event: Received, reason: str, at: Moment) -> list[Command]:
+        return [Keep(Quarantined(at.wall, "radius", "", event.peer[0], reason, event.data), wait=False)]

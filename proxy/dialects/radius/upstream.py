@@ -1,0 +1,403 @@
+"""A RADIUS server as upstream: logins relayed to it, records handed over, its two ports watched.
+
+Authentication decides the state; accounting has a health of its own, and while it is bad records are kept and acknowledged.
+With several addresses the first that answers is used until it fails. RFC 2865 section 2.3 (proxying), RFC 5080 section 2.2
+(retransmission), RFC 5997 (Status-Server). Left out: requests that a server sends (RFC 5176).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
+from protocols.radius.forwarding import forwarded
+from protocols.radius.packet import Attributes, Code, Packet, Type, parse
+from proxy.commands import Command, Keep, Tell
+from proxy.contact import Steadiness
+from proxy.dialects.radius.exchange import Exchange, Pending
+from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, TestLogin
+from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
+from proxy.link import Link, State
+from proxy.tally import Tally
+from proxy.upstream import UNKEPT, Upstream, Waiter
+from storage.records import OutboxItem, Record, Remember
+
+PROBE_SOON = 0.5
+SAME_BYTES_FOR = 5.0
+SEND_AGAIN_AFTER = (1.0, 3.0)
+TRY_EVERY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the config says of a RADIUS upstream. Times in seconds; `require_signature`: auto, true or false."""
+
+    auth_port: int
+    accounting_port: int
+    secret: bytes
+    answer_timeout: float
+    probe_interval: float
+    require_signature: str
+    test_login: TestLogin | None
+    vendor_id: int
+    roles: frozenset[str]
+
+
+class RelayedLogin(ABC):
+    """A device's Access-Request on its way to the server: `attributes` as they go there, and the request under way."""
+
+    def __init__(self, attributes: Attributes, authenticator: bytes) -> None:
+        self.attributes = attributes
+        self.authenticator = authenticator
+        self.pending: Pending | None = None
+
+    @abstractmethod
+    def answered(self, packet: Packet, at: Moment) -> list[Command]:
+        """The server's own answer, in time or late."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSent:
+    """What a pending request is about: a record on its way."""
+
+    item: OutboxItem
+    waiter: Waiter | None
+
+
+class RadiusUpstream(Upstream):
+    """One RADIUS server. `fingerprint` names (address, ports, secret) without giving the secret away."""
+
+    def __init__(
+        self,
+        name: str,
+        link: Link,
+        settings: Settings,
+        tally: Tally,
+        fingerprint: Callable[[str], str],
+        proxy_state: bytes,
+        recover_after: int = 3,
+        window: int = 256,
+    ) -> None:
+        super().__init__(name, link, recover_after, window)
+        self.settings = settings
+        self.proxy_state = proxy_state
+        self.proven_by: set[str] = set()
+        self.signed_by: set[str] = set()
+        self.accounting_well = True
+        self.hosts: list[Host] = []
+        self._tally = tally
+        self._fingerprint = fingerprint
+        self._active = {AUTH: 0, ACCT: 0}
+        self._accounting_steady = Steadiness(recover_after)
+        self._trial = False
+        self._next_trial = 0.0
+        self._next_login_trial = 0.0
+
+    def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, Kept):
+            return self.kept(event)
+        if isinstance(event, Ticked):
+            return self._ticked(event.at)
+        if isinstance(event, Refused):
+            return self._refused(event)
+        return self.not_kept(event)
+
+    def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
+        """Use these addresses, in this order. Those that stay keep what is known of them."""
+        known = {host.address: host for host in self.hosts}
+        ports = (self.settings.auth_port, self.settings.accounting_port)
+        commands: list[Command] = []
+        for address in known.keys() - set(addresses):
+            commands += self._leave(known[address], at) + known[address].close()
+        timeout = self.settings.answer_timeout
+        self.hosts = [
+            known.get(address)
+            or Host(self, self.name, address, ports, self.settings.secret, timeout, self._fingerprint(address))
+            for address in addresses
+        ]
+        self._active = {AUTH: 0, ACCT: 0}
+        self.link.proven = any(host.fingerprint in self.proven_by for host in self.hosts)
+        return commands
+
+    def unreachable(self, cause: str, at: Moment) -> list[Command]:
+        """There is no address at all to send to: its name does not resolve and never did."""
+        return [] if self.hosts else self.contact_failed(cause, at)
+
+    def configure(self, settings: Settings, at: Moment) -> list[Command]:
+        """A reload. Another secret or other ports: everything known of the server counts no more."""
+        before, self.settings = self.settings, settings
+        addresses = [host.address for host in self.hosts]
+        commands: list[Command] = []
+        if (before.secret, before.auth_port, before.accounting_port) != (
+            settings.secret,
+            settings.auth_port,
+            settings.accounting_port,
+        ):
+            commands += self.reach([], at)
+        commands += self.reach(addresses, at)
+        for host in self.hosts:
+            for port in host.ports.values():
+                port.contact.timeout = settings.answer_timeout
+        return commands
+
+    @property
+    def lead(self) -> str:
+        """The port whose contact decides the state."""
+        return AUTH if AUTH in self.settings.roles else ACCT
+
+    @property
+    def relays_records(self) -> bool:
+        return self.link.state.relays and self.accounting_well and bool(self.hosts)
+
+    @property
+    def takes_records(self) -> bool:
+        return self.link.state.relays and (self.accounting_well or self._trial) and bool(self.hosts)
+
+    def window(self) -> int:
+        return self.outbox.window if self.accounting_well else 1
+
+    def relay(self, login: RelayedLogin, at: Moment) -> list[Command]:
+        """Send a login to the server, or send it again, with the same bytes, if it is under way already."""
+        if login.pending is not None and login.pending.key in self._exchange(AUTH).live:
+            return self._exchange(AUTH).again(login.pending)
+        if not self.hosts:
+            return []
+        try:
+            login.pending, commands = self._exchange(AUTH).access(
+                Code.ACCESS_REQUEST, login.authenticator, login.attributes, login, at.now
+            )
+        except TooLarge as error:
+            return self._tally.note(error.reason, self.name, f"a login is too large to be relayed: {error}", at.now)
+        self._port(AUTH).contact.sent(at.now)
+        return commands
+
+    def forget(self, login: RelayedLogin) -> None:
+        """Nobody waits for this login's answer any more; a late one is still told to it."""
+        if login.pending is not None:
+            for host in self.hosts:
+                host.auth.exchange.let_go(login.pending)
+
+    def tries_first(self, now: float) -> bool:
+        """Whether an offline login goes to the server first: contacts succeed already, or nothing else could tell."""
+        if self.steadiness.succeeding:
+            return True
+        blind = self.settings.test_login is None and not any(host.auth.answers_status for host in self.hosts)
+        if not blind or now < self._next_login_trial:
+            return False
+        self._next_login_trial = now + TRY_EVERY
+        return True
+
+    def send_record(self, item: OutboxItem, at: Moment, *, relayed: bool, waiter: Waiter | None) -> list[Command]:
+        held = max(0, at.wall - item.at) // 1000
+        try:
+            attributes = forwarded(
+                parse(item.raw),
+                held=held,
+                taken_at=item.at // 1000,
+                record_id=item.id,
+                vendor_id=self.settings.vendor_id,
+                rebuilt=not relayed,
+            )
+            about = RecordSent(item, waiter)
+            attributes = (*attributes, (Type.PROXY_STATE, self.proxy_state))
+            pending, commands = self._exchange(ACCT).accounting(attributes, about, at.now)
+        except (Malformed, TooLarge) as error:
+            return self.refused(item, f"it cannot be sent: {error}", at)
+        if pending is None:
+            self.outbox.cut(item.seq)
+            return commands
+        self._port(ACCT).contact.sent(at.now)
+        return commands
+
+    def relay_unkept(self, raw: bytes, record: Record, waiter: Waiter, at: Moment) -> list[Command]:
+        """Hand over a record that could not be stored; only the server's own answer acknowledges it."""
+        item = OutboxItem(UNKEPT, "", record.at, self.name, record.dialect, record.device, record.order_key, 0, 0, raw)
+        return self.send_record(item, at, relayed=True, waiter=waiter)
+
+    def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
+        return [cut for host in self.hosts for cut in self._cut_port(host.acct)]
+
+    def _cut_port(self, port: Port) -> list[tuple[OutboxItem, Waiter | None]]:
+        found = [pending for pending in port.exchange.live.values() if isinstance(pending.about, RecordSent)]
+        for pending in found:
+            port.exchange.let_go(pending)
+        return [(p.about.item, p.about.waiter) for p in found if isinstance(p.about, RecordSent)]
+
+    def _received(self, event: Received) -> list[Command]:
+        host, port = self._where(event.channel[1], event.channel[2])
+        if host is None or port is None:
+            return []
+        try:
+            pending, packet, signed, late = port.exchange.answer(event.channel, event.data)
+            commands = self._check_signature(host, port, signed, event.at)
+        except ProtocolError as error:
+            return self._tally.note(error.reason, self.name, f"{self.name}: an answer was dropped: {error}", event.at.now)
+        port.exchange.settle(pending)
+        commands += self._heard(host, port, event.at)
+        about = pending.about
+        if isinstance(about, Probe):
+            port.answers_status |= about.status
+        elif isinstance(about, RecordSent):
+            commands += self._record_answered(about, packet, late, event.at)
+        elif isinstance(about, RelayedLogin):
+            commands += about.answered(packet, event.at)
+        return commands
+
+    def _record_answered(self, about: RecordSent, packet: Packet, late: bool, at: Moment) -> list[Command]:
+        if packet.code != Code.ACCOUNTING_RESPONSE:
+            commands = self.refused(about.item, f"the server answered with code {packet.code}", at)
+            return commands + (about.waiter.unanswered(at) if about.waiter else [])
+        commands = about.waiter.answered(packet.attributes, at) if about.waiter else []
+        return commands + self.delivered(about.item, "late answer" if late else "", at)
+
+    def _check_signature(self, host: Host, port: Port, signed: bool, at: Moment) -> list[Command]:
+        """CVE-2024-3596: an unsigned answer to a login could be forged. Raises NotAuthentic where one is required."""
+        if port.role == ACCT or self.settings.require_signature == "false":
+            return []
+        seen = host.fingerprint in self.signed_by
+        if signed and not seen:
+            self.signed_by.add(host.fingerprint)
+            return [self._remember("signs", host)]
+        if signed:
+            return []
+        if seen or self.settings.require_signature == "true":
+            raise NotAuthentic("no-message-authenticator", "the server's answer has no Message-Authenticator")
+        text = f"{self.name}: the server signs no answers (no Message-Authenticator): they could be forged; update it"
+        return self._tally.note("server-signs-nothing", self.name, text, at.now)
+
+    def _heard(self, host: Host, port: Port, at: Moment) -> list[Command]:
+        port.contact.heard(at.now)
+        port.failed = False
+        commands: list[Command] = []
+        active = self.hosts[self._active[port.role]]
+        if active is not host and active.ports[port.role].failed:
+            commands += self._switch(port.role, host, at)
+        if host.fingerprint not in self.proven_by:
+            self.proven_by.add(host.fingerprint)
+            commands.append(self._remember("proven", host))
+        if port.role == self.lead:
+            commands += self.contact(at)
+        if port.role == ACCT and not self.accounting_well and self._accounting_steady.contact(at.now):
+            self.accounting_well = True
+            commands.append(Tell("info", f"{self.name}: accounting is answered again; forwarding what waits"))
+        return commands
+
+    def _refused(self, event: Refused) -> list[Command]:
+        host, port = self._where(event.channel[1], event.channel[2])
+        if host is None or port is None:
+            return []
+        self._steady(port.role).broken()
+        follows = port.contact.refused(probe=event.channel[-1] == "probe")
+        if follows == "probe":
+            return port.probe(self.settings.test_login, event.at)
+        if follows == "failed":
+            number = port.exchange.port
+            return self._failed(host, port, f"{host.address} port {number}: {event.text}", event.at)
+        return []
+
+    def _failed(self, host: Host, port: Port, cause: str, at: Moment) -> list[Command]:
+        port.failed = True
+        role = port.role
+        if self.hosts[self._active[role]] is not host:
+            return []
+        others = [other for other in self.hosts if not other.ports[role].failed]
+        if others:
+            return self._switch(role, others[0], at)
+        commands: list[Command] = []
+        if role == ACCT and ACCT in self.settings.roles:
+            commands += self._accounting_failed(cause, at)
+        if role == self.lead:
+            commands += self.contact_failed(cause, at)
+        return commands
+
+    def _accounting_failed(self, cause: str, at: Moment) -> list[Command]:
+        self._accounting_steady.broken()
+        self._trial, self._next_trial = False, at.now + TRY_EVERY
+        commands = self.cut(f"accounting failed: {cause}", at)
+        if self.accounting_well and self.lead == AUTH:
+            self.accounting_well = False
+            commands.append(Tell("warning", f"{self.name}: accounting is not answered ({cause}); records are kept"))
+        return commands
+
+    def _switch(self, role: str, to: Host, at: Moment) -> list[Command]:
+        before = self.hosts[self._active[role]]
+        self._active[role] = self.hosts.index(to)
+        commands: list[Command] = [Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address}")]
+        if role == ACCT:
+            return commands + self._leave(before, at)
+        for pending in list(before.auth.exchange.live.values()):
+            if isinstance(pending.about, RelayedLogin):
+                before.auth.exchange.let_go(pending)
+                commands += self.relay(pending.about, at)
+        to.auth.probe_now = True
+        return commands
+
+    def _leave(self, host: Host, at: Moment) -> list[Command]:
+        """Records in flight to this address wait again."""
+        return self.put_back(self._cut_port(host.acct), f"{host.address} left", at)
+
+    def _ticked(self, at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        for host in self.hosts:
+            for role in self.settings.roles | {self.lead}:
+                commands += self._watch(host, host.ports[role], at)
+            commands += self._watch_records(host.acct, at)
+            for exchange in (host.auth.exchange, host.acct.exchange):
+                exchange.expire(at.now)
+        if not self.accounting_well and at.now >= self._next_trial:
+            self._trial = not any(host.acct.answers_status for host in self.hosts)
+        return commands + self.tick(at)
+
+    def _watch(self, host: Host, port: Port, at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        contact, settings = port.contact, self.settings
+        for sent in port.give_up_probes(at.now):
+            self._steady(port.role).broken(sent)
+        if contact.has_failed(at.now):
+            cause = f"no answer from {host.address} port {port.exchange.port} in {settings.answer_timeout:g} s"
+            commands += self._failed(host, port, cause, at)
+        oldest = next((p.first_sent for p in port.exchange.live.values() if not isinstance(p.about, Probe)), None)
+        doubtful = contact.wants_probe(at.now, oldest)
+        for other in self.hosts if doubtful else ():
+            other.ports[port.role].probe_now = True
+        well = self.link.state is State.ONLINE if port.role == self.lead else self.accounting_well
+        quiet_since = max(contact.probe_sent, contact.last_heard) if well else contact.probe_sent
+        if port.probe_now or at.now >= quiet_since + (settings.probe_interval if well else PROBE_SOON):
+            commands += port.probe(settings.test_login, at)
+        return commands
+
+    def _watch_records(self, port: Port, at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        for pending in list(port.exchange.live.values()):
+            if not isinstance(pending.about, RecordSent):
+                continue
+            age = at.now - pending.first_sent
+            if age >= SAME_BYTES_FOR:
+                port.exchange.let_go(pending)
+                commands += self.unanswered(pending.about.item, pending.first_sent, at)
+                commands += pending.about.waiter.unanswered(at) if pending.about.waiter else []
+            elif pending.sent_again < len(SEND_AGAIN_AFTER) and age >= SEND_AGAIN_AFTER[pending.sent_again]:
+                commands += port.exchange.again(pending)
+        return commands
+
+    def _steady(self, role: str) -> Steadiness:
+        return self.steadiness if role == self.lead else self._accounting_steady
+
+    def _where(self, address: object, role: object) -> tuple[Host | None, Port | None]:
+        for host in self.hosts:
+            if host.address == address:
+                return host, host.ports[str(role)]
+        return None, None
+
+    def _port(self, role: str) -> Port:
+        return self.hosts[self._active[role]].ports[role]
+
+    def _exchange(self, role: str) -> Exchange:
+        return self._port(role).exchange
+
+    def _remember(self, what: str, host: Host) -> Keep:
+        return Keep(Remember(f"{what}:{self.name}:{host.fingerprint}", "1"), wait=False)

@@ -1,0 +1,87 @@
+"""What flows are told, in the past tense.
+
+Time and randomness are part of every event (`Moment`), so that a flow reads no clock and draws no number of its own: the
+same events give the same commands, in a test as on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.commands import Command
+from storage.records import Outcome
+
+Peer = tuple[str, int, str]
+Channel = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an event happened. `now`: monotonic seconds. `wall`: milliseconds UTC since 1970. `entropy`: 32 random bytes."""
+
+    now: float
+    wall: int
+    entropy: bytes
+
+    def random(self, size: int, label: str) -> bytes:
+        """`size` (at most 64) random bytes of this moment's entropy; another label gives other bytes."""
+        return hashlib.blake2b(self.entropy, digest_size=size, key=label.encode()[:64]).digest()
+
+    def fraction(self, label: str) -> float:
+        """A random number from 0.0 up to but without 1.0."""
+        return int.from_bytes(self.random(6, label), "big") / (1 << 48)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A datagram came in on `channel`. `peer`: source address, source port, and the address of ours that it came to."""
+
+    channel: Channel
+    peer: Peer
+    data: bytes
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The network said that nobody listens behind `channel` (ICMP unreachable, connection refused); `text` is its word."""
+
+    channel: Channel
+    text: str
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a `Keep` with this token asked for is on stable storage."""
+
+    token: object
+    outcome: Outcome
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """What a `Keep` with this token asked for could not be stored; nothing that depends on it was run."""
+
+    token: object
+    error: str
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed. Comes about every 50 ms."""
+
+    at: Moment
+
+
+Event = Received | Refused | Kept | NotKept | Ticked
+
+
+class Flow(Protocol):
+    """One conversation's logic: an event in, commands out; never waits, never touches a socket."""
+
+    def handle(self, event: Event) -> list[Command]: ...

@@ -1,0 +1,165 @@
+"""The one place where commands become deeds: datagrams, commits, log lines. Flows think, this acts.
+
+Commit before send is kept here: a `Keep`'s `then` is run, and its owner told `Kept`, when the writer says that the commit
+has succeeded, never earlier. Events that arise while commands are run (a refusal while sending) wait until those are done.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.logger import Logger
+
+from proxy.commands import Close, Command, Keep, Open, Send, Tell
+from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked
+from proxy.net.crashpoints import AFTER_KEPT, AFTER_SEND, AFTER_THEN, BEFORE_KEPT, BEFORE_SEND, BEFORE_THEN, reached
+from proxy.net.udp import DevicePort, ServerPort
+from proxy.net.writer import Result, Store, Writer
+from storage.errors import StorageError
+from storage.records import AppLogLine
+
+log = Logger()
+
+TICK = 0.05
+
+
+def this_moment() -> Moment:
+    """Now, by this machine's clocks."""
+    return Moment(time.monotonic(), time.time_ns() // 1_000_000, os.urandom(32))
+
+
+class Driver:
+    """Runs flows on Twisted's reactor. `tell` gets every line for the admin; `bug` every exception that is our own fault."""
+
+    def __init__(self, reactor: Any, store: Store, tell: Callable[[Tell], None]) -> None:
+        self.writer = Writer(reactor, store, self._written)
+        self.flows: list[Flow] = []
+        self.bugs = 0
+        self._reactor = reactor
+        self._tell = tell
+        self._device_ports: dict[Channel, DevicePort] = {}
+        self._server_ports: dict[Channel, ServerPort] = {}
+        self._events: deque[tuple[Flow, Event]] = deque()
+        self._running = False
+
+    def listen(self, channel: Channel, flow: Flow, address: str, port: int) -> None:
+        """Open a port for devices; it is read from `start` on. Raises OSError if it cannot be bound."""
+
+        def received(data: bytes, peer: tuple[str, int, str]) -> None:
+            self.dispatch(flow, Received(channel, peer, data, this_moment()))
+
+        self._device_ports[channel] = DevicePort(self._reactor, address, port, received)
+
+    def open_for_devices(self, channel: Channel) -> None:
+        """Begin to read a port that `listen` has bound."""
+        self._device_ports[channel].start()
+
+    def stop_listening(self, channel: Channel) -> None:
+        port = self._device_ports.pop(channel, None)
+        if port is not None:
+            port.close()
+
+    def dispatch(self, flow: Flow, event: Event) -> None:
+        """Give a flow an event and run what it asks for."""
+        self._events.append((flow, event))
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._events:
+                self._handle(*self._events.popleft())
+        finally:
+            self._running = False
+
+    def tick(self) -> None:
+        """Tell every flow that time has passed."""
+        moment = this_moment()
+        for flow in self.flows:
+            self.dispatch(flow, Ticked(moment))
+
+    def run(self, commands: Sequence[Command]) -> None:
+        """Run commands in order."""
+        for command in commands:
+            kind = type(command)
+            if kind is Send:
+                self._send(command)  # type: ignore[arg-type]
+            elif kind is Keep:
+                self.writer.keep(command)  # type: ignore[arg-type]
+            elif isinstance(command, Open):
+                self._open(command)
+            elif isinstance(command, Close):
+                port = self._server_ports.pop(command.channel, None)
+                if port is not None:
+                    port.close()
+            elif isinstance(command, Tell):
+                self._told(command)
+
+    def close(self) -> None:
+        """Close every port; nothing is read any more."""
+        for port in (*self._device_ports.values(), *self._server_ports.values()):
+            port.close()
+        self._device_ports.clear()
+        self._server_ports.clear()
+
+    @property
+    def send_drops(self) -> int:
+        """Datagrams that could not be sent."""
+        return sum(port.dropped for port in (*self._device_ports.values(), *self._server_ports.values()))
+
+    def _handle(self, flow: Flow, event: Event) -> None:
+        # The last line of defence: a bug met by one datagram must not stop the service for all others.
+        try:
+            self.run(flow.handle(event))
+        except Exception:
+            self.bugs += 1
+            log.failure("a bug was met while handling {kind}; please report it", kind=type(event).__name__)
+
+    def _send(self, send: Send) -> None:
+        reached(BEFORE_SEND)
+        if send.peer is not None:
+            device_port = self._device_ports.get(send.channel)
+            if device_port is not None:
+                device_port.send(send.data, send.peer)
+        else:
+            server_port = self._server_ports.get(send.channel)
+            if server_port is not None:
+                server_port.send(send.data)
+        reached(AFTER_SEND)
+
+    def _open(self, command: Open) -> None:
+        flow, channel = command.owner, command.channel
+        nobody = ("", 0, "")
+
+        def received(data: bytes) -> None:
+            self.dispatch(flow, Received(channel, nobody, data, this_moment()))
+
+        def refused(text: str) -> None:
+            self.dispatch(flow, Refused(channel, text, this_moment()))
+
+        self._server_ports[channel] = ServerPort(self._reactor, command.address, command.port, received, refused)
+
+    def _told(self, tell: Tell) -> None:
+        self._tell(tell)
+        if tell.keep:
+            line = AppLogLine(time.time_ns() // 1_000_000, tell.level, tell.text, tell.context)
+            self.writer.keep(Keep(line, wait=False))
+
+    def _written(self, batch: Sequence[Keep], results: Sequence[Result]) -> None:
+        moment = this_moment()
+        for keep, result in zip(batch, results, strict=True):
+            if isinstance(result, StorageError):
+                if keep.token is not None and keep.owner is not None:
+                    self.dispatch(keep.owner, NotKept(keep.token, str(result), moment))
+                continue
+            if keep.then:
+                reached(BEFORE_THEN)
+                self.run(keep.then)
+                reached(AFTER_THEN)
+            if keep.token is not None and keep.owner is not None:
+                reached(BEFORE_KEPT)
+                self.dispatch(keep.owner, Kept(keep.token, result, moment))
+                reached(AFTER_KEPT)

@@ -1,0 +1,109 @@
+"""The one writer: a thread of its own, to which every change goes, in order.
+
+What queues while one commit is under way shares the next (natural group commit): alone a change waits for its own fsync
+only, in a crowd many share one. Changes that nobody waits for are gathered for some tens of milliseconds and go with
+whatever comes next. Nothing is announced before it succeeded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Protocol
+
+from proxy.commands import Keep
+from proxy.net.crashpoints import AFTER_COMMIT, BEFORE_COMMIT, reached
+from storage.errors import StorageError
+from storage.records import Keepable, Outcome
+
+GATHER = 0.05
+MOST_GATHERED = 256
+LARGEST_BATCH = 1000
+
+Result = Outcome | StorageError
+Done = Callable[[Sequence[Keep], Sequence[Result]], None]
+
+
+class Store(Protocol):
+    """What the thread writes to; see storage.ledger.Ledger."""
+
+    def commit(self, batch: Sequence[Keepable]) -> list[Result]: ...
+
+
+class Reactor(Protocol):
+    """The two things this needs of Twisted's reactor."""
+
+    def callFromThread(self, callable: Callable[..., object], *args: object) -> None: ...
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> object: ...
+
+
+class Writer:
+    """`done` is called on the reactor's thread with what was asked and, for each, what became of it."""
+
+    def __init__(self, reactor: Reactor, store: Store, done: Done) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._done = done
+        self._queue: SimpleQueue[Keep | None] = SimpleQueue()
+        self._gathered: list[Keep] = []
+        self._gathering = False
+        self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def keep(self, keep: Keep) -> None:
+        """Write this down, after all that was given before."""
+        if keep.wait:
+            self._flush()
+            self._queue.put(keep)
+            return
+        self._gathered.append(keep)
+        if len(self._gathered) >= MOST_GATHERED:
+            self._flush()
+        elif not self._gathering:
+            self._gathering = True
+            self._reactor.callLater(GATHER, self._gather_over)
+
+    def stop(self) -> None:
+        """Write what is left and end the thread; to be called on the reactor's thread, at the very end."""
+        self._flush()
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait to be written."""
+        return self._queue.qsize() + len(self._gathered)
+
+    def _gather_over(self) -> None:
+        self._gathering = False
+        self._flush()
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for keep in gathered:
+            self._queue.put(keep)
+
+    def _work(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, more = [first], True
+            while more and len(batch) < LARGEST_BATCH and not self._queue.empty():
+                keep = self._queue.get()
+                more = keep is not None
+                if keep is not None:
+                    batch.append(keep)
+            reached(BEFORE_COMMIT)
+            results = self._commit(batch)
+            reached(AFTER_COMMIT)
+            self._reactor.callFromThread(self._done, batch, results)
+            if not more:
+                return
+
+    def _commit(self, batch: list[Keep]) -> list[Result]:
+        try:
+            return self._store.commit([keep.change for keep in batch])
+        except StorageError as error:
+            return [error] * len(batch)

@@ -1,0 +1,282 @@
+"""One Application Server as Locum sees it, whatever it speaks: its state, its outbox, and who must be told.
+
+A dialect's upstream inherits from this and adds the wire: how to probe, how to send a record, what is authentic. The base
+owns the link (state), the steadiness of contact, the forwarder (order and pace) and what is written down about each try.
+
+The way of a record: `Kept` by a listener -> `adopt` -> sent at once while online, else when `pump` takes it (marked as sent
+on stable storage first) -> `send_record` -> `delivered`, `refused`, `unanswered` or `cut` -> a `Delivery` is kept. A record
+counts as in flight until its delivery is on stable storage, so one cut leaves at most one window to send again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.commands import Command, Keep, Tell
+from proxy.contact import Steadiness
+from proxy.events import Event, Kept, Moment, NotKept
+from proxy.forward import Forwarder, after_unanswered
+from proxy.link import Link, Signal, State
+from storage.records import Delivery, OutboxItem, OutboxState, Take, Taken
+
+RETRY_STORAGE = 1.0
+UNKEPT = 0
+"""The sequence of a record that could not be stored and is relayed all the same: nothing is written about it."""
+
+
+class Subscriber(Protocol):
+    """Whoever acts on an upstream's state: the listeners whose logins go there."""
+
+    def state_changed(self, at: Moment) -> list[Command]: ...
+
+
+class Waiter(Protocol):
+    """A device's request that waits for the server's answer to the record it carried."""
+
+    def answered(self, attributes: object, at: Moment) -> list[Command]:
+        """The server took the record; `attributes` is what its answer carried, in the dialect's own form."""
+
+    def unanswered(self, at: Moment) -> list[Command]:
+        """The server will not answer in time; the record waits in the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAsked:
+    """Token: these records were to be marked as sent."""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAsked:
+    """Token: what the server said to a record was to be written down."""
+
+    delivery: Delivery
+
+
+class Upstream(ABC):
+    """The dialect-free half of an upstream. Times as in `Moment`."""
+
+    def __init__(self, name: str, link: Link, recover_after: int, window: int) -> None:
+        self.name = name
+        self.link = link
+        self.steadiness = Steadiness(recover_after)
+        self.outbox = Forwarder(window)
+        self.subscribers: list[Subscriber] = []
+        self._last_answer = float("-inf")
+        self._unwritten: list[Delivery] = []
+        self._write_again = float("inf")
+
+    @abstractmethod
+    def handle(self, event: Event) -> list[Command]:
+        """What comes from the server, from storage and from the clock."""
+
+    @abstractmethod
+    def send_record(self, item: OutboxItem, at: Moment, *, relayed: bool, waiter: Waiter | None) -> list[Command]:
+        """Put a record on the wire. `relayed`: at once, as it came; else it had waited. `waiter`: who waits for the answer."""
+
+    @abstractmethod
+    def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
+        """Stop waiting for the answers to the records in flight; gives them with who waited."""
+
+    @property
+    def state(self) -> State:
+        return self.link.state
+
+    @property
+    def takes_records(self) -> bool:
+        """Whether records that wait can be handed over now."""
+        return self.link.state.relays
+
+    @property
+    def relays_records(self) -> bool:
+        """Whether a record that comes in now may go out at once."""
+        return self.takes_records
+
+    def window(self) -> int:
+        """How many records may be in flight now."""
+        return self.outbox.window
+
+    def signal(self, signal: Signal, cause: str, at: Moment) -> list[Command]:
+        """Tell the link; keep and tell what changed, and pass it on."""
+        steps = self.link.handle(signal, cause, at)
+        if not steps:
+            return []
+        commands: list[Command] = []
+        for step in steps:
+            commands += [Keep(step, wait=False), *self._words(State(step.state), cause)]
+        if not self.link.state.relays:
+            commands += self.cut("contact lost", at)
+        for subscriber in self.subscribers:
+            commands += subscriber.state_changed(at)
+        return commands + self.nothing_waits(at)
+
+    def contact(self, at: Moment) -> list[Command]:
+        """Something authentic came from the server."""
+        if not self.link.proven:
+            self.link.prove(at.now)
+        if self.link.state is State.ONLINE:
+            return []
+        if self.steadiness.contact(at.now) and not self.link.state.relays:
+            return self.signal(Signal.CONTACT_STEADY, "the server answers steadily", at)
+        return []
+
+    def contact_failed(self, cause: str, at: Moment) -> list[Command]:
+        """Contact with every address of the server has failed."""
+        self.steadiness.broken()
+        return self.signal(Signal.CONTACT_FAILED, cause, at)
+
+    def tick(self, at: Moment) -> list[Command]:
+        """What time alone brings: the end of grace, pauses that are over."""
+        commands: list[Command] = []
+        if self.link.proven and self.link.delay_has_passed(at.now):
+            commands += self.signal(Signal.DELAY_PASSED, f"{self.link.cause}; the delay has passed", at)
+        if at.now >= self._write_again:
+            unwritten, self._unwritten, self._write_again = self._unwritten, [], float("inf")
+            commands += [Keep(delivery, self, DeliveryAsked(delivery), wait=False) for delivery in unwritten]
+        return commands + self.nothing_waits(at) + self.pump(at)
+
+    def nothing_waits(self, at: Moment) -> list[Command]:
+        """End of recovery, once the outbox is empty."""
+        if self.link.state is State.RECOVERING and self.outbox.empty:
+            return self.signal(Signal.NOTHING_WAITS, "nothing waits", at)
+        return []
+
+    def may_relay(self, order_key: str) -> bool:
+        """Whether a record of this key may go out at once."""
+        return self.relays_records and self.outbox.is_free(order_key)
+
+    def adopt(self, item: OutboxItem, state: OutboxState, at: Moment, waiter: Waiter) -> list[Command] | None:
+        """A record was kept as `state`: send it at once if it was kept as sent and still may go, else let it wait.
+
+        None: it waits, and nobody need wait for the server's answer.
+        """
+        if state is not OutboxState.SENT or not self.may_relay(item.order_key):
+            self.outbox.add(item.seq, item.order_key)
+            return None
+        self.outbox.add_sent(item.seq, item.order_key)
+        return self.send_record(item, at, relayed=True, waiter=waiter)
+
+    def pump(self, at: Moment, least: int = 1) -> list[Command]:
+        """Take from the outbox what the window has room for, if that is at least `least`."""
+        if not self.takes_records:
+            return []
+        seqs = self.outbox.due(at.now, self.window(), least)
+        return [Keep(Take(at.wall, self.name, seqs), self, TakeAsked(seqs))] if seqs else []
+
+    def kept(self, event: Kept) -> list[Command]:
+        """Stable storage has what this upstream asked for."""
+        if isinstance(event.token, TakeAsked) and isinstance(event.outcome, Taken):
+            return self._taken(event.token.seqs, event.outcome, event.at)
+        if isinstance(event.token, DeliveryAsked):
+            self.outbox.gone(event.token.delivery.seq)
+            return self.pump(event.at, max(1, self.window() // 8)) + self.nothing_waits(event.at)
+        return []
+
+    def not_kept(self, event: NotKept) -> list[Command]:
+        """Stable storage refused: what was to be taken is taken in a second, what was to be written down written then."""
+        again = event.at.now + RETRY_STORAGE
+        if isinstance(event.token, TakeAsked):
+            for seq in event.token.seqs:
+                self.outbox.pause(seq, again)
+        elif isinstance(event.token, DeliveryAsked):
+            self._unwritten.append(event.token.delivery)
+            self._write_again = again
+        return []
+
+    def delivered(self, item: OutboxItem, answer: str, at: Moment, user: str = "") -> list[Command]:
+        """The server has acknowledged the record."""
+        self._last_answer = at.now
+        return self._write(item, "delivered", None, item.tries + 1, at, answer=answer, user=user)
+
+    def refused(self, item: OutboxItem, answer: str, at: Moment) -> list[Command]:
+        """The server refused the record for itself: it is set aside, with the server's words, and the others go on."""
+        told = Tell("error", f"{self.name}: the server refused a record; see 'locum outbox list'", {"record": item.id})
+        return [*self._write(item, "refused", OutboxState.REJECTED, item.tries + 1, at, answer=answer), told]
+
+    def unanswered(self, item: OutboxItem, sent: float, at: Moment) -> list[Command]:
+        """A try ran out without an answer, though contact was not lost. `sent`: when it was first sent (monotonic)."""
+        if item.seq == UNKEPT:
+            return []
+        verdict = after_unanswered(item, self._last_answer > sent, at)
+        if verdict.state is OutboxState.REJECTED:
+            words = f"{self.name}: a record went unanswered {verdict.tries} times while others were answered; set aside"
+            told = Tell("error", words, {"record": item.id})
+            answer = f"no answer, {verdict.tries} times"
+            return [*self._write(item, "unanswered", OutboxState.REJECTED, verdict.tries, at, answer=answer), told]
+        self.outbox.pause(item.seq, at.now + verdict.pause)
+        next_try = at.wall + int(verdict.pause * 1000)
+        return [self._put_back(item, "unanswered", "no answer", verdict.tries, next_try, at)]
+
+    def retry(self, seq: int, order_key: str, at: Moment) -> list[Command]:
+        """An admin wants this record tried now: one that pauses, or one that was set aside and waits again."""
+        if self.outbox.knows(seq):
+            self.outbox.hurry(seq)
+        else:
+            self.outbox.add(seq, order_key)
+        return self.pump(at)
+
+    def cut(self, why: str, at: Moment) -> list[Command]:
+        """Contact was lost: what is in flight waits again, and is named, for the server may have it already."""
+        return self.put_back(self.cut_records(), why, at)
+
+    def put_back(self, cut: list[tuple[OutboxItem, Waiter | None]], why: str, at: Moment) -> list[Command]:
+        """These records were in flight and wait again."""
+        commands: list[Command] = []
+        for item, waiter in cut:
+            if item.seq != UNKEPT:
+                self.outbox.cut(item.seq)
+                commands.append(self._put_back(item, "unanswered", why, item.tries, 0, at))
+            if waiter is not None:
+                commands += waiter.unanswered(at)
+        return commands
+
+    def _taken(self, asked: tuple[int, ...], taken: Taken, at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        for seq in set(asked) - {item.seq for item in taken.items}:
+            self.outbox.gone(seq)
+        for item in taken.items:
+            if self.takes_records:
+                commands += self.send_record(item, at, relayed=False, waiter=None)
+            else:
+                self.outbox.cut(item.seq)
+                back = Delivery(at.wall, item.seq, self.name, "unsent", OutboxState.WAITING, item.tries, "contact lost")
+                commands.append(Keep(back, wait=False))
+        return commands
+
+    def _write(
+        self,
+        item: OutboxItem,
+        outcome: str,
+        state: OutboxState | None,
+        tries: int,
+        at: Moment,
+        *,
+        answer: str,
+        user: str = "",
+    ) -> list[Command]:
+        if item.seq == UNKEPT:
+            return []
+        delivery = Delivery(at.wall, item.seq, self.name, outcome, state, tries, answer, user)
+        return [Keep(delivery, self, DeliveryAsked(delivery))]
+
+    def _put_back(self, item: OutboxItem, outcome: str, why: str, tries: int, next_try: int, at: Moment) -> Keep:
+        waiting = OutboxState.WAITING
+        delivery = Delivery(at.wall, item.seq, self.name, outcome, waiting, tries, why, "", next_try, maybe_twice=True)
+        return Keep(delivery, wait=False)
+
+    def _words(self, state: State, cause: str) -> list[Command]:
+        name = self.name
+        grace = f"; offline in {self.link.delay:g} s unless it comes back"
+        if not self.link.proven:
+            grace = "; it was never heard with this address and secret, so nobody is let in: check both"
+        words = {
+            State.GRACE: ("warning", f"{name}: the server does not answer ({cause}){grace}"),
+            State.OFFLINE: ("warning", f"{name}: offline mode: Locum answers for the server ({cause})"),
+            State.RECOVERING: ("info", f"{name}: the server is back; forwarding what waits"),
+            State.ONLINE: ("info", f"{name}: online; nothing waits"),
+        }
+        level, text = words[state]
+        return [Tell(level, text, {"upstream": name, "state": state.value})]

@@ -1,0 +1,264 @@
+"""One batch on its way into the file: from kept values to rows, in a transaction that its caller begins and commits.
+
+A batch works on a copy of the chain's end and adopts nothing: if its transaction fails, it is thrown away and nothing
+has changed. Rows are gathered by table and written together; only what must see them (taking, retrying, dropping) has
+them written first. Evidence gets its number, id, salt and hash here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from storage import cards, entries, identifiers, outbox_changes, proof, times
+from storage.errors import NotStorable, StorageError
+from storage.records import (
+    NOBODY,
+    Changed,
+    Delivery,
+    DeviceSeen,
+    Drop,
+    Keepable,
+    Login,
+    Note,
+    Outcome,
+    Record,
+    Remember,
+    Repeat,
+    Retry,
+    Stored,
+    Take,
+)
+from storage.repeats import Recognition, Repeats, marks_of
+from storage.rows import Rows, Target
+
+POISON = (TypeError, ValueError, OverflowError, AttributeError, LookupError, msgspec.MsgspecError)
+"""What a value of impossible shape raises on its way; anything else is not about the value."""
+
+Result = Outcome | StorageError
+
+_NO_EVIDENCE = Stored(0, "")
+_NOISE = identifiers.RANDOM_BYTES + proof.SALT_BYTES
+_STAMP = ("seq", "id", "at")
+_ENTRIES = Target("entries", ("seq", "id", "kind", "recorded_at", "body", "prev_hash", "hash"))
+_PERSONAL = Target("personal", ("seq", "card", "user", "document", "account", "raw", "salt"))
+_PLAIN = {
+    plain.table: Target(plain.table, (*_STAMP, *plain.columns), (*"???", *plain.expressions)) for plain in entries.PLAIN
+}
+_DEVICES = Target(
+    "devices",
+    ("device", "client", "dialect", "upstream", "first_seen", "last_seen"),
+    otherwise="ON CONFLICT (device) DO UPDATE SET client = excluded.client, dialect = excluded.dialect, "
+    "upstream = excluded.upstream, last_seen = excluded.last_seen",
+)
+_MEMORY = Target("memory", ("key", "value"), replacing=True)
+
+
+@dataclass(slots=True)
+class Chain:
+    """The end of the chain: number and hash of the last entry, and the time and counter of its id."""
+
+    seq: int
+    head: bytes
+    stamp: int
+
+
+class Batch:
+    """Writes values through a connection that is in a transaction; afterwards `chain` is the new end."""
+
+    def __init__(self, connection: sqlite3.Connection, chain: Chain, repeats: Repeats) -> None:
+        self.chain = replace(chain)
+        self.recognition = Recognition({}, {})
+        self._cursor = connection.cursor()
+        self._repeats = repeats
+        self._noise = b""
+        self._entries = Rows(_ENTRIES)
+        self._personal = Rows(_PERSONAL)
+        self._plain: dict[str, Rows] = {}
+        self._outbox = outbox_changes.OutboxChanges()
+        self._cards = Rows(cards.LESSONS)
+        self._devices = Rows(_DEVICES)
+        self._memory = Rows(_MEMORY)
+        self._jobs = 0
+
+    def write(self, items: Sequence[Keepable]) -> list[Result]:
+        """Write all values; a value that cannot be stored yields `NotStorable` in its place and leaves no trace.
+
+        Raises sqlite3.Error for the file's and the disk's errors, and for values that only SQLite refuses.
+        """
+        self._noise = os.urandom(_NOISE * len(items))
+        marks = self._recognise(items)
+        results: list[Result] = []
+        for place, item in enumerate(items):
+            try:
+                results.append(self._one(item, place, marks.get(place, [])))
+            except POISON as error:
+                results.append(_not_storable(item, error))
+        self._flush()
+        self._finish()
+        return results
+
+    def _recognise(self, items: Sequence[Keepable]) -> dict[int, list[bytes]]:
+        marks: dict[int, list[bytes]] = {}
+        for place, item in enumerate(items):
+            if type(item) is Record and item.repeat_keys:
+                try:
+                    marks[place] = marks_of(item)
+                except POISON:
+                    continue  # said when the item's turn comes
+        if marks:
+            scopes = {items[place].repeat_scope for place in marks}  # type: ignore[union-attr]
+            self.recognition = self._repeats.recognise(scopes, [mark for some in marks.values() for mark in some])
+        return marks
+
+    def _one(self, item: Keepable, place: int, marks: list[bytes]) -> Outcome:
+        if type(item) is Record:
+            return self._record(item, place, marks)
+        return _HANDLERS.get(type(item), Batch._evidence)(self, item, place)
+
+    def _record(self, item: Record, place: int, marks: list[bytes]) -> Outcome:
+        if item.repeat_keys and not marks:
+            marks_of(item)
+        earlier = self.recognition.find(item, marks) if marks else None
+        if earlier is not None:
+            return Repeat(earlier.seq, self._id_of(earlier.seq))
+        changes = self._outbox.row_of(item)
+        stored = self._evidence(item, place)
+        if marks:
+            self.recognition.add(item, marks, stored.seq)
+        if changes is not None:
+            self._outbox.add(stored.seq, changes)
+        if item.counts is not None:
+            self._jobs += 1
+        return stored
+
+    def _evidence(self, item: Any, place: int) -> Stored:
+        try:
+            return self._entry(item, place)
+        except proof.NotCanonical:
+            return self._entry(entries.cleaned(item), place)
+
+    def _entry(self, item: entries.Evidence, place: int) -> Stored:
+        plain, data, personal = entries.describe(item)
+        chain = self.chain
+        start = place * _NOISE
+        random = self._noise[start : start + identifiers.RANDOM_BYTES]
+        salt = self._noise[start + identifiers.RANDOM_BYTES : start + _NOISE]
+        someone = personal is not NOBODY and personal != NOBODY
+        data["personal"] = proof.commitment(salt, personal) if someone else None
+        at = times.text(item.at)
+        stamp = identifiers.next_stamp(item.at, chain.stamp)
+        identifier = identifiers.uuid7(stamp, random)
+        seq = chain.seq + 1
+        body = proof.canonical_checked(
+            {"data": data, "id": identifier, "kind": plain.kind, "recorded_at": at, "seq": seq}
+        )
+        digest = proof.entry_hash(chain.head, body)
+        row = plain.pick(data)
+        self._entries.add((seq, identifier, plain.kind, at, body.decode(), chain.head, digest))
+        if someone:
+            self._personal.add(
+                (
+                    seq,
+                    personal.card,
+                    personal.user,
+                    personal.document,
+                    personal.account,
+                    personal.raw,
+                    salt,
+                )
+            )
+        rows = self._plain.get(plain.table)
+        if rows is None:
+            rows = self._plain[plain.table] = Rows(_PLAIN[plain.table])
+        rows.add((seq, identifier, at, *row))
+        chain.seq, chain.head, chain.stamp = seq, digest, stamp
+        return Stored(seq, identifier)
+
+    def _login(self, item: Login, place: int) -> Outcome:
+        lesson = cards.lesson(item) if item.teaches else None
+        stored = self._evidence(item, place)
+        if lesson is not None:
+            self._cards.add(lesson)
+        return stored
+
+    def _delivery(self, item: Delivery, place: int) -> Outcome:
+        change = outbox_changes.change_of(item)
+        stored = self._evidence(item, place)
+        self._outbox.change(change)
+        return stored
+
+    def _remember(self, item: Remember, place: int) -> Outcome:
+        self._memory.add((item.key, item.value))
+        return _NO_EVIDENCE
+
+    def _device_seen(self, item: DeviceSeen, place: int) -> Outcome:
+        at = times.text(item.at)
+        self._devices.add((item.device, item.client, item.dialect, item.upstream, at, at))
+        return _NO_EVIDENCE
+
+    def _take(self, item: Take, place: int) -> Outcome:
+        self._flush()
+        return outbox_changes.take(self._cursor, item)
+
+    def _retry(self, item: Retry, place: int) -> Outcome:
+        self._flush()
+        changed = outbox_changes.retry(self._cursor, item)
+        if changed.items:
+            records = " ".join(str(seq) for seq, _, _ in changed.items[:_NAMED])
+            data: dict[str, str | int] = {"did": "outbox retry", "count": len(changed.items), "records": records}
+            self._evidence(Note(item.at, "by-hand", data, item.who), place)
+        return changed
+
+    def _drop(self, item: Drop, place: int) -> Outcome:
+        self._flush()
+        found = outbox_changes.find(self._cursor, item.seq)
+        if found is None:
+            return Changed(())
+        upstream, order_key, tries = found
+        self._evidence(entries.Dropped(item.at, item, upstream, tries), place)
+        self._outbox.leave(item.seq)
+        return Changed(((item.seq, upstream, order_key),))
+
+    def _id_of(self, seq: int) -> str:
+        self._entries.write(self._cursor)
+        row = self._cursor.execute("SELECT id FROM entries WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else ""
+
+    def _flush(self) -> None:
+        for rows in (self._entries, self._personal, *self._plain.values()):
+            rows.write(self._cursor)
+        self._outbox.write(self._cursor)
+        for rows in (self._cards, self._devices, self._memory):
+            rows.write(self._cursor)
+
+    def _finish(self) -> None:
+        self._repeats.write(self.recognition, self._cursor)
+        if self._jobs:
+            self._cursor.execute(
+                "INSERT INTO totals VALUES ('jobs', ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+                (self._jobs,),
+            )
+
+
+_NAMED = 1_000
+_HANDLERS: dict[type, Callable[[Batch, Any, int], Outcome]] = {
+    Login: Batch._login,
+    Delivery: Batch._delivery,
+    Remember: Batch._remember,
+    DeviceSeen: Batch._device_seen,
+    Take: Batch._take,
+    Retry: Batch._retry,
+    Drop: Batch._drop,
+}
+
+
+def _not_storable(item: Keepable, error: Exception) -> NotStorable:
+    return NotStorable(
+        f"a {type(item).__name__} cannot be stored ({type(error).__name__}: {error}); please report this"
+    )

@@ -1,0 +1,92 @@
+"""What can go wrong with the ledger, each as one line for a person: what, where, and what to do.
+
+`StorageError` is the base; whoever calls the ledger catches that. `sqlite3`'s own errors never leave this package:
+`translated` turns them into one of these. A value that cannot be stored at all (a bug of whoever made it) is
+`NotStorable`; the others of its batch are kept.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CANNOT = {
+    sqlite3.SQLITE_FULL: "the disk is full; make space there",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write; look into the kernel's log",
+    sqlite3.SQLITE_READONLY: "it may not be written; look at its owner, its mode and how the file system is mounted",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at its folder, its owner and its mode",
+    sqlite3.SQLITE_PERM: "it may not be opened; look at its owner and its mode",
+    sqlite3.SQLITE_BUSY: "another program holds it; end that program's transaction",
+    sqlite3.SQLITE_LOCKED: "another program holds it; end that program's transaction",
+    sqlite3.SQLITE_NOMEM: "there is no memory left; end other programs",
+}
+
+
+class StorageError(Exception):
+    """The ledger could not do what was asked. The text is one line."""
+
+
+class CannotStore(StorageError):
+    """Nothing of the batch was kept: disk full, I/O error, no permission, or held by another program. It may be tried
+    again.
+    """
+
+
+class NotStorable(StorageError):
+    """This one value has a shape that the ledger does not take: a bug. The others of its batch were kept."""
+
+
+class LedgerMissing(StorageError):
+    """There is no ledger at this path yet."""
+
+
+class LedgerTooNew(StorageError):
+    """A newer Locum wrote this file; this one would damage it."""
+
+
+class LedgerTooOld(StorageError):
+    """An older Locum wrote this file and it has not been migrated yet."""
+
+
+class LedgerInUse(StorageError):
+    """Another Locum works on this file."""
+
+
+class LedgerBroken(StorageError):
+    """The file is damaged, or no ledger at all."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code of an error; 0 where Python raised it by itself."""
+    code: int = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF
+
+
+def says_corrupt(error: sqlite3.Error) -> bool:
+    """Whether the file itself is damaged."""
+    return primary_code(error) in _CORRUPT
+
+
+def translated(error: sqlite3.Error | OSError, path: Path) -> StorageError:
+    """The error of ours that an error of SQLite's or of the operating system's stands for."""
+    if isinstance(error, OSError):
+        return CannotStore(
+            f"cannot store in {path}: {error.strerror or error}; look at its folder, owner, mode and space"
+        )
+    if says_corrupt(error):
+        return LedgerBroken(f"the ledger {path} is damaged ({error}); start Locum again to recover what can be read")
+    advice = _CANNOT.get(primary_code(error))
+    if advice is not None:
+        return CannotStore(f"cannot store in {path}: {advice} ({error})")
+    return StorageError(f"the ledger {path} refused a statement ({error}); please report this")
+
+
+def blames_the_value(error: Exception) -> bool:
+    """Whether an error that SQLite's binding raised is about the values given, not about the file or the disk."""
+    if isinstance(error, OverflowError | TypeError | ValueError | sqlite3.InterfaceError):
+        return True
+    if not isinstance(error, sqlite3.Error):
+        return False
+    known = primary_code(error)
+    return known not in _CANNOT and known not in _CORRUPT

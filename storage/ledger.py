@@ -1,0 +1,181 @@
+"""The ledger's one writer: a batch in, one transaction, one fsync, and for each value what became of it.
+
+Not thread-safe: one thread at a time works with it. When `commit` has returned, what it calls `Stored` is on stable
+storage; when it raises `CannotStore`, nothing of the batch is. A value that only SQLite finds impossible makes the
+batch fall back to one savepoint a value, so that a bug in one place costs its own value and no others.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from storage import database, identifiers, proof, schema
+from storage.batch import POISON, Batch, Chain, Result
+from storage.errors import CannotStore, NotStorable, StorageError, blames_the_value, translated
+from storage.records import Delivery, Keepable, OutboxState
+from storage.repeats import Repeats
+
+QUARANTINE_KEPT = 10_000
+_TIDY_EVERY_MS = 60_000
+_SETTLED_AT_ONCE = 512
+
+
+class Ledger:
+    """An open ledger. `words` are lines for App.Log about how it was opened (migrated, recovered); `open` makes one."""
+
+    def __init__(self, path: Path, opened: database.Opened) -> None:
+        self.path = path
+        self.words = opened.words
+        self._lock = opened.lock
+        self._connection = opened.connection
+        self._repeats = Repeats(opened.connection)
+        self._chain = _end_of_chain(opened.connection)
+        self._tidy_at = 0
+        self._quarantine_erased = 0
+
+    @classmethod
+    def open(cls, path: Path, now: int) -> Ledger:
+        """Open or create the ledger; `now` in ms. Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken."""
+        opened = database.open_writer(path, now)
+        try:
+            return cls(path, opened)
+        except sqlite3.Error as error:
+            opened.connection.close()
+            os.close(opened.lock)
+            raise translated(error, path) from error
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """Number and hash of the last entry."""
+        return self._chain.seq, self._chain.head
+
+    def commit(self, batch: Sequence[Keepable]) -> list[Result]:
+        """Keep a batch and return an outcome for each value, in order; `NotStorable` in place of an impossible one's.
+
+        Raises CannotStore (disk full, I/O error, ...) or another StorageError; nothing of the batch is kept then.
+        """
+        if not batch:
+            return []
+        try:
+            return self._together(batch)
+        except (sqlite3.Error, *POISON) as error:
+            if not blames_the_value(error):
+                raise _said(error, self.path) from error
+        try:
+            return self._one_by_one(batch)
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from error
+
+    def settle_sent(self, now: int) -> list[tuple[int, str]]:
+        """After a start: what was in flight when Locum ended is noted as maybe taken, and waits again.
+
+        Returns seq and upstream of each. Raises StorageError.
+        """
+        rows = self._connection.execute(
+            "SELECT seq, upstream, tries FROM outbox WHERE state = 'sent' ORDER BY seq"
+        ).fetchall()
+        for start in range(0, len(rows), _SETTLED_AT_ONCE):
+            self.commit(
+                [
+                    Delivery(now, seq, upstream, "unknown", OutboxState.WAITING, tries, maybe_twice=True)
+                    for seq, upstream, tries in rows[start : start + _SETTLED_AT_ONCE]
+                ]
+            )
+        return [(seq, upstream) for seq, upstream, _ in rows]
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the file and truncate it, as far as readers allow."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Checkpoint, close the file and let the lock go."""
+        self.checkpoint()
+        self._connection.close()
+        os.close(self._lock)
+
+    def _together(self, items: Sequence[Keepable]) -> list[Result]:
+        batch = Batch(self._connection, self._chain, self._repeats)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = batch.write(items)
+            self._tidy(items)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._chain = batch.chain
+        self._repeats.adopt(batch.recognition)
+        return results
+
+    def _one_by_one(self, items: Sequence[Keepable]) -> list[Result]:
+        chain, results = self._chain, []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for item in items:
+                batch = Batch(self._connection, chain, self._repeats)
+                result = self._alone(batch, item)
+                results.append(result)
+                if not isinstance(result, StorageError):
+                    chain = batch.chain
+                    self._repeats.adopt(batch.recognition)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._repeats.forget()
+            self._roll_back()
+            raise
+        self._chain = chain
+        return results
+
+    def _alone(self, batch: Batch, item: Keepable) -> Result:
+        self._connection.execute("SAVEPOINT alone")
+        try:
+            return batch.write([item])[0]
+        except (sqlite3.Error, *POISON) as error:
+            if not blames_the_value(error):
+                raise
+            self._connection.execute("ROLLBACK TO alone")
+            return NotStorable(f"a {type(item).__name__} cannot be stored ({error}); please report this")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE alone")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _tidy(self, items: Sequence[Keepable]) -> None:
+        """Now and then, forget old marks of repeats and the bytes of all but the newest quarantined records."""
+        now = getattr(items[-1], "at", 0)
+        if not isinstance(now, int) or now < self._tidy_at:
+            return
+        self._tidy_at = now + _TIDY_EVERY_MS
+        self._repeats.prune(now)
+        row = self._connection.execute(
+            "SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?", (QUARANTINE_KEPT,)
+        ).fetchone()
+        if row is not None and row[0] > self._quarantine_erased:
+            self._connection.execute(
+                "DELETE FROM personal WHERE seq IN (SELECT seq FROM quarantine WHERE seq > ? AND seq <= ?)",
+                (self._quarantine_erased, row[0]),
+            )
+            self._quarantine_erased = row[0]
+
+
+def _end_of_chain(connection: sqlite3.Connection) -> Chain:
+    row = connection.execute("SELECT seq, hash, id FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
+    seq, head, stamp = (row[0], row[1], identifiers.stamp_of(row[2])) if row else (0, proof.GENESIS, 0)
+    # After a recovery, plain rows may be there whose entries were unreadable: their numbers stay theirs.
+    taken = [connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in schema.EVIDENCE]
+    return Chain(max([seq, *[number for number in taken if number is not None]]), head, stamp)
+
+
+def _said(error: Exception, path: Path) -> StorageError:
+    if isinstance(error, sqlite3.Error):
+        return translated(error, path)
+    return CannotStore(f"cannot store in {path}: {error}")

@@ -1,0 +1,58 @@
+"""The steps that lead from an empty file to the present schema, numbered, each in a transaction of its own.
+
+The number of the last step done is the file's `user_version`, set in the step's own transaction: so a start that has
+nothing to migrate learns that from one pragma, and sqlite-utils (10 MB, 60 ms) is not even imported. Its `Migrations`
+run the steps and note in the file when each was done. A step, once released, is never changed: what follows is a new
+one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from storage import schema, views
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x4C6F636D  # "Locm"
+
+Step = Callable[["Database"], None]
+
+
+def first_ledger(database: Database) -> None:
+    """Version 1: all tables, their guards, the counting triggers and the views."""
+    made = [*schema.EVIDENCE.values(), *schema.WORKING.values(), *schema.INDEXES, *schema.COUNTING, *schema.GUARDS]
+    for statement in [*made, *views.statements()]:
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+STEPS: tuple[Step, ...] = (first_ledger,)
+CURRENT = len(STEPS)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The schema version of the file: 0 for an empty one."""
+    number: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return number
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[Step] = STEPS) -> None:
+    """Do the steps that the file lacks. Raises sqlite3.Error; the file then stands after the last step that went."""
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations("locum")
+    for number, step in enumerate(steps, 1):
+        migrations(name=f"{number:03d} {step.__name__}")(_numbered(number, step))
+    migrations.apply(Database(connection))
+
+
+def _numbered(number: int, step: Step) -> Step:
+    def run(database: Database) -> None:
+        step(database)
+        database.execute(f"PRAGMA user_version = {number}")
+
+    return run

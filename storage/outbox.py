@@ -1,0 +1,143 @@
+"""The reader's side of the outbox: what waits, how much of it, and the list for an admin.
+
+Works over a connection of `database.open_reader`. Long answers are read in pages, each a statement of its own, so
+that a slow reader never keeps the writer from reusing its WAL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage import times
+from storage.records import OutboxState, WaitingRef
+
+_PAGE = 1_000
+_COUNTS = """SELECT c.state, c.records,
+(SELECT o.at FROM outbox o WHERE o.upstream = c.upstream AND o.state = c.state ORDER BY o.seq LIMIT 1)
+FROM outbox_counts c WHERE c.records > 0"""
+_ROWS = """SELECT o.seq, e.id, o.state, o.upstream, o.device, o.at, o.tries, o.first_try, o.next_try, o.reason,
+coalesce(j.event, a.event), coalesce(j.kind, ''), j.pages
+FROM outbox o JOIN entries e ON e.seq = o.seq LEFT JOIN jobs j ON j.seq = o.seq LEFT JOIN accounting a ON a.seq = o.seq
+WHERE o.seq > ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """Records by state; `oldest` is when (ms) the oldest that the server should still take was kept, rejected ones
+    apart.
+    """
+
+    waiting: int = 0
+    sent: int = 0
+    in_doubt: int = 0
+    rejected: int = 0
+    oldest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A record in the outbox as an admin sees it. Times in ms, 0: none; `pages` None: not a job."""
+
+    seq: int
+    id: str
+    state: OutboxState
+    upstream: str
+    device: str
+    at: int
+    event: str
+    kind: str
+    pages: int | None
+    tries: int
+    first_try: int
+    next_try: int
+    reason: str
+
+
+class Outbox:
+    """Reads the outbox. Every method raises sqlite3.Error if the file fails."""
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+
+    def waiting(self, upstream: str) -> Iterator[WaitingRef]:
+        """What waits for an upstream, in the order in which it came."""
+        query = (
+            "SELECT seq, order_key, next_try FROM outbox "
+            "WHERE upstream = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
+        )
+        place = 0
+        while page := self._reader.execute(query, (upstream, place, _PAGE)).fetchall():
+            for seq, order_key, next_try in page:
+                yield WaitingRef(seq, order_key, times.milliseconds_or_zero(next_try))
+            place = page[-1][0]
+
+    def counts(self, upstream: str | None = None) -> OutboxCounts:
+        """Counts for one upstream, or for all; cheap at any length."""
+        where, given = (" AND c.upstream = ?", (upstream,)) if upstream is not None else ("", ())
+        found = dict.fromkeys(OutboxState, 0)
+        oldest = []
+        for state, records, at in self._reader.execute(_COUNTS + where, given):
+            found[OutboxState(state)] += records
+            if state != OutboxState.REJECTED and at is not None:
+                oldest.append(times.milliseconds(at))
+        return OutboxCounts(
+            found[OutboxState.WAITING],
+            found[OutboxState.SENT],
+            found[OutboxState.IN_DOUBT],
+            found[OutboxState.REJECTED],
+            min(oldest, default=None),
+        )
+
+    def list(
+        self, upstream: str | None = None, states: Sequence[OutboxState] = tuple(OutboxState), limit: int | None = None
+    ) -> Iterator[OutboxRow]:
+        """Records in these states in order, at most `limit` of them."""
+        query = _ROWS + f" AND o.state IN ({', '.join('?' * len(states))})"
+        given: list[str | int] = [state.value for state in states]
+        if upstream is not None:
+            query += " AND o.upstream = ?"
+            given.append(upstream)
+        query += " ORDER BY o.seq LIMIT ?"
+        place, left = 0, limit if limit is not None else 1 << 62
+        while left > 0 and (page := self._reader.execute(query, (place, *given, min(left, _PAGE))).fetchall()):
+            for row in page:
+                yield _row(row)
+            place, left = page[-1][0], left - len(page)
+
+    def find(self, beginning: str) -> tuple[int, ...]:
+        """The seqs of up to two records in the outbox whose ids begin so."""
+        rows = self._reader.execute(
+            "SELECT o.seq FROM outbox o JOIN entries e ON e.seq = o.seq WHERE substr(e.id, 1, ?) = ? LIMIT 2",
+            (len(beginning), beginning.lower()),
+        )
+        return tuple(seq for (seq,) in rows)
+
+
+def seq_of(reader: sqlite3.Connection, identifier: str) -> int | None:
+    """The seq of the record in the outbox that has this id (Locum-Record-Id)."""
+    row = reader.execute(
+        "SELECT o.seq FROM outbox o JOIN entries e ON e.seq = o.seq WHERE e.id = ?", (identifier,)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _row(row: tuple[Any, ...]) -> OutboxRow:
+    seq, identifier, state, upstream, device, at, tries, first_try, next_try, reason, event, kind, pages = row
+    return OutboxRow(
+        seq=seq,
+        id=identifier,
+        state=OutboxState(state),
+        upstream=upstream,
+        device=device,
+        at=times.milliseconds(at),
+        event=event or "",
+        kind=kind,
+        pages=pages,
+        tries=tries,
+        first_try=times.milliseconds_or_zero(first_try),
+        next_try=times.milliseconds_or_zero(next_try),
+        reason=reason,
+    )

@@ -1,0 +1,339 @@
+"""What is kept: the values that flows hand to the ledger, and what the ledger answers.
+
+Each value is one thing that happened, free of any dialect: from here on nobody knows which wire it came from. A flow
+wraps them in `Keep`; the one writer turns a batch of them into one transaction. `at` is always milliseconds since
+1970-01-01T00:00:00Z by the appliance's wall clock, taken when the thing happened, not when it was written.
+
+Personal data (card, user, document, account, raw bytes) travels in `Personal`, apart from the rest, because the ledger
+keeps it apart: the hashed body holds a salted commitment to it only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """How the session of a record or a login was: decided by the server, by Locum, in a drill, or not known."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    DRILL = "drill"
+    UNKNOWN = "unknown"
+
+
+class OutboxState(StrEnum):
+    """Where a record stands on its way to the server."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    IN_DOUBT = "in_doubt"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """What leads back to a person. Empty strings and empty bytes mean: not there."""
+
+    card: str = ""
+    user: str = ""
+    document: str = ""
+    account: str = ""
+    raw: bytes = b""
+
+
+NOBODY = Personal()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a job is accounted by. `pages` are impressions; None means that the device did not say."""
+
+    kind: str
+    pages: int
+    color_pages: int | None = None
+    sheets: int | None = None
+    copies: int | None = None
+    duplex: bool | None = None
+    paper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a device reported to be accounted: a job (`counts` is there), or another mark of a session that must be forwarded.
+
+    `event` is what the device said: start, interim, stop, on, off, other. `started_at` and `ended_at` are the device's own
+    times, kept as they are. Two records of one `repeat_scope` that share one of `repeat_keys` within 24 hours are the
+    same; a record with `ends_repeats` begins a new life of the device, in which older keys count no more.
+    `outbox` is WAITING, SENT (handed to the server the moment it is kept) or None (nothing to forward).
+    """
+
+    at: int
+    dialect: str
+    upstream: str
+    device: str
+    client: str
+    event: str
+    session: str
+    mode: Mode
+    order_key: str
+    personal: Personal
+    job_number: str = ""
+    counts: Counts | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    repeat_scope: str = ""
+    repeat_keys: tuple[bytes, ...] = ()
+    ends_repeats: bool = False
+    outbox: OutboxState | None = OutboxState.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login and its outcome. outcome: granted, refused, challenged, unavailable, unanswered. decided_by: server, locum, nobody.
+
+    `session` is the mark that Locum gave with an offline grant (hex), else "". `late` marks a server's answer that came
+    after Locum had decided. `teaches` says that the card memory learns from it: the server's own word on a card.
+    """
+
+    at: int
+    dialect: str
+    upstream: str
+    device: str
+    client: str
+    method: str
+    outcome: str
+    decided_by: str
+    reason: str
+    mode: Mode
+    personal: Personal
+    session: str = ""
+    expires_at: int | None = None
+    late: bool = False
+    teaches: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """The end of a session that Locum granted, and why: stop, restart, next-login, timeout, silence."""
+
+    at: int
+    device: str
+    session: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutageStep:
+    """A change of an upstream's state. step: failed, offline, recovered, drained; `state` is the state it led to.
+
+    `outage` numbers the outages of an upstream (the `at` of its first failed contact). `boot_id` and `boot_ms`
+    (CLOCK_BOOTTIME) let a restart work out how much time has passed.
+    """
+
+    at: int
+    upstream: str
+    outage: int
+    step: str
+    state: str
+    cause: str
+    boot_id: str
+    boot_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One try to forward a record and how it ended: delivered, unanswered, refused, unknown (cut while in flight), dropped.
+
+    `state` is where the record stands afterwards: None when it has left the outbox. `maybe_twice` names a record that the
+    server may have taken although it did not (or not in time) say so: when it is sent again, it may stand there twice.
+    """
+
+    at: int
+    seq: int
+    upstream: str
+    outcome: str
+    state: OutboxState | None
+    tries: int
+    answer: str = ""
+    user: str = ""
+    next_try: int = 0
+    maybe_twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppLogLine:
+    """A line that an admin should read. level: info, warning, error. `text` holds neither secrets nor card numbers."""
+
+    at: int
+    level: str
+    text: str
+    context: dict[str, str | int] = field(default_factory=dict)
+    personal: Personal = NOBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Bytes that could not be read as a record, for whoever looks into it."""
+
+    at: int
+    dialect: str
+    device: str
+    client: str
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Anything else that belongs to the evidence: start, stop, config, clock-step, gap, by-hand. `who` is who did it by hand."""
+
+    at: int
+    kind: str
+    data: dict[str, str | int]
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """A fact that Locum must know after a restart, no evidence: proven upstreams, resolved names. Replaces the old value."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """A device was heard: first time, from another address, or a minute after the last such line. No evidence."""
+
+    at: int
+    device: str
+    client: str
+    dialect: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Mark these waiting records as sent, before they are, and hand them out."""
+
+    at: int
+    upstream: str
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An admin wants rejected (or waiting) records tried now. Empty `seqs`: all rejected ones of the upstream."""
+
+    at: int
+    seqs: tuple[int, ...]
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An admin takes a record out of the outbox, for a reason."""
+
+    at: int
+    seq: int
+    reason: str
+    who: str
+
+
+Keepable = (
+    Record
+    | Login
+    | Logout
+    | OutageStep
+    | Delivery
+    | AppLogLine
+    | Quarantined
+    | Note
+    | Remember
+    | DeviceSeen
+    | Take
+    | Retry
+    | Drop
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """It is on stable storage under this sequence and id (UUIDv7 text); seq 0 for what is no evidence."""
+
+    seq: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The record was kept before, under this sequence and id; nothing was written."""
+
+    seq: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """A record on its way to the server. `tries` counts finished tries, `first_try` is 0 before the first one."""
+
+    seq: int
+    id: str
+    at: int
+    upstream: str
+    dialect: str
+    device: str
+    order_key: str
+    tries: int
+    first_try: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The records that `Take` marked as sent, in order of their sequence; those no longer waiting are left out."""
+
+    items: tuple[OutboxItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The sequences that `Retry` or `Drop` found and changed, with upstream and order key."""
+
+    items: tuple[tuple[int, str, str], ...]
+
+
+Outcome = Stored | Repeat | Taken | Changed
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What is remembered of a card: when the server last granted a login with it, and whether its last word was a grant."""
+
+    granted_at: int | None
+    last_word_granted: bool
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session that Locum granted and that has not ended."""
+
+    session: str
+    device: str
+    upstream: str
+    card: str
+    at: int
+    expires_at: int
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRef:
+    """A waiting record as the forwarder needs to know it after a start: order, key, and when it may be tried."""
+
+    seq: int
+    order_key: str
+    next_try: int

@@ -1,0 +1,42 @@
+"""The auditor's usual questions as views: `SELECT * FROM jobs_by_card` needs no manual.
+
+They hold no data of their own, so a migration may drop and make them anew.
+"""
+
+from __future__ import annotations
+
+_SUMS = "count(*) AS jobs, sum(pages) AS pages, sum(color_pages) AS color_pages, min(at) AS first, max(at) AS last"
+
+VIEWS = {
+    "jobs_full": """SELECT j.*, p.card, p.user, p.document, p.account, o.state AS outbox
+FROM jobs j LEFT JOIN personal p ON p.seq = j.seq LEFT JOIN outbox o ON o.seq = j.seq""",
+    "logins_full": "SELECT l.*, p.card, p.user FROM logins l LEFT JOIN personal p ON p.seq = l.seq",
+    "records": """SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, kind, pages FROM jobs
+UNION ALL SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, NULL, NULL FROM accounting""",
+    "jobs_by_card": f"""SELECT p.card, {_SUMS} FROM jobs j LEFT JOIN personal p ON p.seq = j.seq
+GROUP BY p.card ORDER BY pages DESC""",
+    "jobs_by_device": f"SELECT device, {_SUMS} FROM jobs GROUP BY device ORDER BY pages DESC",
+    "jobs_by_day": f"SELECT substr(at, 1, 10) AS day, kind, {_SUMS} FROM jobs GROUP BY day, kind ORDER BY day, kind",
+    "outages": """SELECT e.upstream, e.outage AS started,
+  max(CASE WHEN step = 'offline' THEN at END) AS offline,
+  max(CASE WHEN step = 'recovered' THEN at END) AS recovered,
+  max(CASE WHEN step = 'drained' THEN at END) AS drained,
+  min(seq) AS first_seq,
+  max(CASE WHEN step = 'recovered' THEN seq END) AS recovered_seq,
+  max(CASE WHEN step = 'failed' THEN cause END) AS cause
+FROM outage_events e GROUP BY e.upstream, e.outage ORDER BY first_seq""",
+    "outage_contents": """SELECT o.upstream AS outage_of, o.started, e.seq, e.recorded_at AS at, e.kind, e.body
+FROM outages o JOIN entries e ON e.seq >= o.first_seq AND (o.recovered_seq IS NULL OR e.seq <= o.recovered_seq)""",
+    "records_not_taken": """SELECT o.seq, r.id, o.state, o.upstream, r.at, r.device, r.event, r.kind, r.pages, p.card,
+  p.user, o.tries, o.next_try, o.reason
+FROM outbox o JOIN records r ON r.seq = o.seq LEFT JOIN personal p ON p.seq = o.seq ORDER BY o.seq""",
+    "maybe_forwarded_twice": """SELECT record AS seq, record_id AS id, upstream,
+  group_concat(outcome, ', ') AS outcomes, min(at) AS first, max(at) AS last
+FROM deliveries WHERE record IN (SELECT record FROM deliveries WHERE maybe_twice = 1) GROUP BY record""",
+}
+"""Name and query of each view, in an order in which they can be made."""
+
+
+def statements() -> list[str]:
+    """The statements that make all views."""
+    return [f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()]

@@ -1,0 +1,60 @@
+"""Run the benchmarks and print their table. Exits 0 whatever the figures say: they are figures."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks import footprint, outages, records, relaying
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import Figure, show
+from tests.peers.freeradius import version
+
+ALL: dict[str, Callable[[Bench], Sequence[Figure]]] = {
+    "first-accept": outages.first_accept,
+    "back": outages.back,
+    "relay": relaying.rate,
+    "latency": relaying.latency,
+    "keep": records.keeping,
+    "drain": records.draining,
+    "crowd": records.crowd,
+    "footprint": footprint.footprint,
+    "any-bytes": footprint.any_bytes,
+}
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(ALL),
+        metavar="NAME",
+        help=f"one of {', '.join(ALL)}; may be given again",
+    )
+    names = parser.parse_args().only or list(ALL)
+    print(f"FreeRADIUS {version() or 'is not installed: its columns stay empty'}", flush=True)
+    figures: list[Figure] = []
+    broken: list[str] = []
+    began = time.monotonic()
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder, ExitStack() as endings:
+            started = time.monotonic()
+            try:
+                figures += ALL[name](Bench(Path(folder), endings))
+            except (AssertionError, RuntimeError, OSError):
+                broken.append(name)
+                traceback.print_exc()
+            print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    show(figures)
+    print(f"{time.monotonic() - began:.0f} s in all" + (f"; broken: {', '.join(broken)}" if broken else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The whole line on loopback: a real server, real clients, Locum between them."""
