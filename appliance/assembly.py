@@ -20,7 +20,7 @@ from protocols.radius.dictionary import Dictionary, parse_dictionary, shipped_di
 from proxy.admission import Policy
 from proxy.dialects.radius.accounting import AccountingFlow
 from proxy.dialects.radius.clients import Client
-from proxy.dialects.radius.host import ACCT, AUTH, TestLogin
+from proxy.dialects.radius.host import ACCT, AUTH, ProbeLogin
 from proxy.dialects.radius.listener import RadiusListener
 from proxy.dialects.radius.logins import LoginFlow
 from proxy.dialects.radius.upstream import RadiusUpstream, Settings
@@ -130,7 +130,7 @@ class Assembly:
             answer_timeout=upstream.answer_timeout,
             probe_interval=upstream.probe_interval,
             require_signature=upstream.require_message_authenticator,
-            test_login=None if test is None else TestLogin(test.user.encode(), test.password.value),
+            test_login=None if test is None else ProbeLogin(test.user.encode(), test.password.value),
             vendor_id=config.radius.vendor_id,
             roles=frozenset(roles or {AUTH}),
         )
@@ -161,6 +161,8 @@ class Assembly:
         )
         flow.proven_by = set(self._reader.memories(f"proven:{upstream.name}:"))
         flow.signed_by = set(self._reader.memories(f"signs:{upstream.name}:"))
+        for role, answered in flow.status_answered.items():
+            answered.update(self._reader.memories(f"status-{role}:{upstream.name}:"))
         flow.outbox.load(self._outbox.waiting(upstream.name), at)
         self._resume(flow, at)
         return flow

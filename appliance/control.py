@@ -121,7 +121,7 @@ class Control:
         path = self._state_dir / SOCKET_NAME
         with suppress(FileNotFoundError):
             path.unlink()
-        factory: Any = Factory.forProtocol(lambda: Asker(self._reactor, self._handlers))  # type: ignore[arg-type]
+        factory: Any = Factory.forProtocol(lambda: Asker(self._reactor, self._handlers))
         listening = socket.socket(socket.AF_UNIX)
         listening.setblocking(False)
         before = os.umask(0o117)

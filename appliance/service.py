@@ -7,6 +7,7 @@ writer is written, the ledger is closed. Anything that keeps it from starting is
 
 from __future__ import annotations
 
+
 import signal
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ from storage.space import SpaceWatch
 
 events = Events("service")
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.005
 """Seconds after which the writer's thread gives way to the reactor's: a login must not wait for a batch of records."""
 
 

@@ -10,6 +10,7 @@ from proxy.events import Moment
 from storage.records import Logout, OpenSession
 
 REMEMBERED_AFTER_END = 24 * 3600 * 1000
+LOOK_EVERY = 1000
 
 
 class Sessions:
@@ -18,6 +19,7 @@ class Sessions:
     def __init__(self) -> None:
         self._by_mark: dict[str, OpenSession] = {}
         self._open: dict[str, OpenSession] = {}
+        self._looked = 0
 
     def begin(self, session: OpenSession, at: Moment) -> list[Logout]:
         """A login was granted on `session.device`; the one before it on that device ends."""
@@ -42,7 +44,10 @@ class Sessions:
         return self.end(device, cause, at) if session is not None and session.session == mark else []
 
     def expire(self, at: Moment) -> list[Logout]:
-        """End what has run its time, forget what ended a day ago."""
+        """End what has run its time, forget what ended a day ago. Looks once a second."""
+        if at.wall - self._looked < LOOK_EVERY and at.wall >= self._looked:
+            return []
+        self._looked = at.wall
         over = [s for s in self._open.values() if s.expires_at <= at.wall]
         old = [m for m, s in self._by_mark.items() if s.expires_at + REMEMBERED_AFTER_END <= at.wall]
         for mark in old:

@@ -74,8 +74,8 @@ class Upstream(ABC):
         """What comes from the server, from storage and from the clock."""
 
     @abstractmethod
-    def send_record(self, item: OutboxItem, at: Moment, *, relayed: bool, waiter: Waiter | None) -> list[Command]:
-        """Put a record on the wire. `relayed`: at once, as it came; else it had waited. `waiter`: who waits for the answer."""
+    def send_record(self, item: OutboxItem, at: Moment, waiter: Waiter | None) -> list[Command]:
+        """Put a record on the wire. `waiter`: the device's request that waits for the answer, if one does."""
 
     @abstractmethod
     def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
@@ -157,7 +157,7 @@ class Upstream(ABC):
             self.outbox.add(item.seq, item.order_key)
             return None
         self.outbox.add_sent(item.seq, item.order_key)
-        return self.send_record(item, at, relayed=True, waiter=waiter)
+        return self.send_record(item, at, waiter)
 
     def pump(self, at: Moment, least: int = 1) -> list[Command]:
         """Take from the outbox what the window has room for, if that is at least `least`."""
@@ -186,10 +186,10 @@ class Upstream(ABC):
             self._write_again = again
         return []
 
-    def delivered(self, item: OutboxItem, answer: str, at: Moment, user: str = "") -> list[Command]:
-        """The server has acknowledged the record."""
+    def delivered(self, item: OutboxItem, at: Moment, *, user: str = "", maybe_twice: bool = False) -> list[Command]:
+        """The server has acknowledged the record. `maybe_twice`: it was sent more than once, so it may stand there twice."""
         self._last_answer = at.now
-        return self._write(item, "delivered", None, item.tries + 1, at, answer=answer, user=user)
+        return self._write(item, "delivered", None, item.tries + 1, at, user=user, maybe_twice=maybe_twice)
 
     def refused(self, item: OutboxItem, answer: str, at: Moment) -> list[Command]:
         """The server refused the record for itself: it is set aside, with the server's words, and the others go on."""
@@ -239,7 +239,7 @@ class Upstream(ABC):
             self.outbox.gone(seq)
         for item in taken.items:
             if self.takes_records:
-                commands += self.send_record(item, at, relayed=False, waiter=None)
+                commands += self.send_record(item, at, None)
             else:
                 self.outbox.cut(item.seq)
                 back = Delivery(at.wall, item.seq, self.name, "unsent", OutboxState.WAITING, item.tries, "contact lost")
@@ -254,12 +254,15 @@ class Upstream(ABC):
         tries: int,
         at: Moment,
         *,
-        answer: str,
+        answer: str = "",
         user: str = "",
+        maybe_twice: bool = False,
     ) -> list[Command]:
         if item.seq == UNKEPT:
             return []
-        delivery = Delivery(at.wall, item.seq, self.name, outcome, state, tries, answer, user)
+        delivery = Delivery(
+            at.wall, item.seq, self.name, outcome, state, tries, answer, user, maybe_twice=maybe_twice
+        )
         return [Keep(delivery, self, DeliveryAsked(delivery))]
 
     def _put_back(self, item: OutboxItem, outcome: str, why: str, tries: int, next_try: int, at: Moment) -> Keep:

@@ -34,7 +34,7 @@ from storage.records import (
     Stored,
     Take,
 )
-from storage.repeats import Recognition, Repeats, marks_of
+from storage.repeats import Recognition, Repeats, marks_of, scope_of
 from storage.rows import Rows, Target
 
 POISON = (TypeError, ValueError, OverflowError, AttributeError, LookupError, msgspec.MsgspecError)
@@ -111,8 +111,8 @@ class Batch:
                     marks[place] = marks_of(item)
                 except POISON:
                     continue  # said when the item's turn comes
-        if marks:
-            scopes = {items[place].repeat_scope for place in marks}  # type: ignore[union-attr]
+        scopes = {scope_of(item) for item in items if type(item) is Record and item.repeat_scope}
+        if marks or scopes:
             self.recognition = self._repeats.recognise(scopes, [mark for some in marks.values() for mark in some])
         return marks
 
@@ -129,7 +129,7 @@ class Batch:
             return Repeat(earlier.seq, self._id_of(earlier.seq))
         changes = self._outbox.row_of(item)
         stored = self._evidence(item, place)
-        if marks:
+        if marks or item.repeat_scope:
             self.recognition.add(item, marks, stored.seq)
         if changes is not None:
             self._outbox.add(stored.seq, changes)

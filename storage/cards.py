@@ -10,6 +10,7 @@ import sqlite3
 from typing import Any
 
 from storage import proof, times
+from storage.errors import in_our_words
 from storage.records import CardFacts, Login
 from storage.rows import Target
 
@@ -41,8 +42,9 @@ class CardMemory:
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
 
+    @in_our_words
     def facts(self, card: str) -> CardFacts | None:
-        """What is known of a card; None if the server never gave a word on it. Raises sqlite3.Error."""
+        """What is known of a card; None if the server never gave a word on it. Raises StorageError."""
         row = self._reader.execute(
             "SELECT granted_at, last_word, user FROM cards WHERE card = ?", (normalised(proof.clean(card)),)
         ).fetchone()

@@ -31,7 +31,7 @@ from storage.errors import (
     translated,
 )
 
-CHECK_SECONDS = 0.3
+CHECK_SECONDS = 0.2
 _CHECK_FIRST = ("outbox", "memory", "lives", "cards", "devices")
 _CHAIN_END = 100
 _STEPS_BETWEEN_LOOKS = 5_000
@@ -186,7 +186,7 @@ def _open_checked(
         _refuse_foreign(connection, path, number)
         _set_up(connection, path)
         if number:
-            _check(connection)
+            words += _check(connection)
         if 0 < number < len(steps):
             copy = _copy(connection, path, number, now)
             words.append(
@@ -231,11 +231,14 @@ def _copy(connection: sqlite3.Connection, path: Path, number: int, now: int) -> 
     return target
 
 
-def _check(connection: sqlite3.Connection) -> None:
-    """Raise `_Damaged` or sqlite3.DatabaseError if the file is not sound, as far as the time allows to look."""
+def _check(connection: sqlite3.Connection) -> list[str]:
+    """Raise `_Damaged` or sqlite3.DatabaseError if the file is not sound, as far as the time allows to look.
+
+    A chain that does not hold is no damage that a recovery could mend: it is said, and the work goes on.
+    """
     for table in _CHECK_FIRST:
         _check_part(connection, f"('{table}')")
-    _check_chain_end(connection)
+    words = _check_chain_end(connection)
     end = time.monotonic() + CHECK_SECONDS
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)
     try:
@@ -245,6 +248,7 @@ def _check(connection: sqlite3.Connection) -> None:
             raise
     finally:
         connection.set_progress_handler(None, 0)
+    return words
 
 
 def _check_part(connection: sqlite3.Connection, part: str) -> None:
@@ -253,13 +257,14 @@ def _check_part(connection: sqlite3.Connection, part: str) -> None:
         raise _Damaged(" ".join(found.split()))
 
 
-def _check_chain_end(connection: sqlite3.Connection) -> None:
+def _check_chain_end(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute(
         "SELECT seq, body, prev_hash, hash FROM entries ORDER BY seq DESC LIMIT ?", (_CHAIN_END,)
     ).fetchall()
-    for seq, body, prev_hash, own_hash in rows:
-        if proof.entry_hash(prev_hash, body.encode()) != own_hash:
-            raise _Damaged(f"the hash of entry {seq} does not fit its body")
+    changed = [seq for seq, body, prev_hash, own_hash in rows if proof.entry_hash(prev_hash, body.encode()) != own_hash]
+    if not changed:
+        return []
+    return [f"the ledger was changed by another hand: entry {changed[-1]} does not fit its hash; find out whose"]
 
 
 def _salvage(path: Path, now: int, cause: str) -> str:

@@ -8,7 +8,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
 
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CANNOT = {
@@ -68,25 +74,37 @@ def says_corrupt(error: sqlite3.Error) -> bool:
     return primary_code(error) in _CORRUPT
 
 
-def translated(error: sqlite3.Error | OSError, path: Path) -> StorageError:
-    """The error of ours that an error of SQLite's or of the operating system's stands for."""
+def in_our_words(method: Callable[_Given, _Answer]) -> Callable[_Given, _Answer]:
+    """Decorates what asks the file: SQLite's errors leave it as `StorageError`."""
+
+    @wraps(method)
+    def asking(*args: _Given.args, **kwargs: _Given.kwargs) -> _Answer:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.Error as error:
+            raise translated(error) from error
+
+    return asking
+
+
+def translated(error: sqlite3.Error | OSError, path: Path | None = None) -> StorageError:
+    """The error of ours that an error of SQLite's or of the operating system's stands for; `path`: the ledger's."""
+    where = f"the ledger {path}" if path is not None else "the ledger"
     if isinstance(error, OSError):
         return CannotStore(
-            f"cannot store in {path}: {error.strerror or error}; look at its folder, owner, mode and space"
+            f"cannot store in {where}: {error.strerror or error}; look at its folder, owner, mode and space"
         )
     if says_corrupt(error):
-        return LedgerBroken(f"the ledger {path} is damaged ({error}); start Locum again to recover what can be read")
+        return LedgerBroken(f"{where} is damaged ({error}); start Locum again to recover what can be read")
     advice = _CANNOT.get(primary_code(error))
     if advice is not None:
-        return CannotStore(f"cannot store in {path}: {advice} ({error})")
-    return StorageError(f"the ledger {path} refused a statement ({error}); please report this")
+        return CannotStore(f"cannot store in {where}: {advice} ({error})")
+    return StorageError(f"{where} refused a statement ({error}); please report this")
 
 
 def blames_the_value(error: Exception) -> bool:
-    """Whether an error that SQLite's binding raised is about the values given, not about the file or the disk."""
-    if isinstance(error, OverflowError | TypeError | ValueError | sqlite3.InterfaceError):
-        return True
+    """Whether an error on the way into the file is about the values given, not about the file or the disk."""
     if not isinstance(error, sqlite3.Error):
-        return False
+        return True
     known = primary_code(error)
     return known not in _CANNOT and known not in _CORRUPT

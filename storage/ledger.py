@@ -15,7 +15,7 @@ from pathlib import Path
 
 from storage import database, identifiers, proof, schema
 from storage.batch import POISON, Batch, Chain, Result
-from storage.errors import CannotStore, NotStorable, StorageError, blames_the_value, translated
+from storage.errors import NotStorable, StorageError, blames_the_value, in_our_words, translated
 from storage.records import Delivery, Keepable, OutboxState
 from storage.repeats import Repeats
 
@@ -62,14 +62,17 @@ class Ledger:
             return []
         try:
             return self._together(batch)
-        except (sqlite3.Error, *POISON) as error:
+        except sqlite3.Error as error:
             if not blames_the_value(error):
-                raise _said(error, self.path) from error
+                raise translated(error, self.path) from error
+        except POISON:
+            pass  # said for the value it is about, below
         try:
             return self._one_by_one(batch)
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 
+    @in_our_words
     def settle_sent(self, now: int) -> list[tuple[int, str]]:
         """After a start: what was in flight when Locum ended is noted as maybe taken, and waits again.
 
@@ -125,7 +128,6 @@ class Ledger:
                     self._repeats.adopt(batch.recognition)
             self._connection.execute("COMMIT")
         except BaseException:
-            self._repeats.forget()
             self._roll_back()
             raise
         self._chain = chain
@@ -145,9 +147,12 @@ class Ledger:
                 self._connection.execute("RELEASE alone")
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            # A commit that failed may stand in the file all the same: what is there decides how the chain goes on.
+            self._chain = _end_of_chain(self._connection)
+            self._repeats.forget()
 
     def _tidy(self, items: Sequence[Keepable]) -> None:
         """Now and then, forget old marks of repeats and the bytes of all but the newest quarantined records."""
@@ -173,9 +178,3 @@ def _end_of_chain(connection: sqlite3.Connection) -> Chain:
     # After a recovery, plain rows may be there whose entries were unreadable: their numbers stay theirs.
     taken = [connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in schema.EVIDENCE]
     return Chain(max([seq, *[number for number in taken if number is not None]]), head, stamp)
-
-
-def _said(error: Exception, path: Path) -> StorageError:
-    if isinstance(error, sqlite3.Error):
-        return translated(error, path)
-    return CannotStore(f"cannot store in {path}: {error}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import times
+from storage.errors import in_our_words
 from storage.records import OutboxState, WaitingRef
 
 _PAGE = 1_000
@@ -57,7 +58,7 @@ class OutboxRow:
 
 
 class Outbox:
-    """Reads the outbox. Every method raises sqlite3.Error if the file fails."""
+    """Reads the outbox. Every method raises StorageError if the file fails."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
@@ -69,11 +70,12 @@ class Outbox:
             "WHERE upstream = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
         )
         place = 0
-        while page := self._reader.execute(query, (upstream, place, _PAGE)).fetchall():
+        while page := self._page(query, (upstream, place, _PAGE)):
             for seq, order_key, next_try in page:
                 yield WaitingRef(seq, order_key, times.milliseconds_or_zero(next_try))
             place = page[-1][0]
 
+    @in_our_words
     def counts(self, upstream: str | None = None) -> OutboxCounts:
         """Counts for one upstream, or for all; cheap at any length."""
         where, given = (" AND c.upstream = ?", (upstream,)) if upstream is not None else ("", ())
@@ -102,7 +104,7 @@ class Outbox:
             given.append(upstream)
         query += " ORDER BY o.seq LIMIT ?"
         place, left = 0, limit if limit is not None else 1 << 62
-        while left > 0 and (page := self._reader.execute(query, (place, *given, min(left, _PAGE))).fetchall()):
+        while left > 0 and (page := self._page(query, (place, *given, min(left, _PAGE)))):
             for row in page:
                 yield _row(row)
             place, left = page[-1][0], left - len(page)
@@ -115,7 +117,12 @@ class Outbox:
         )
         return tuple(seq for (seq,) in rows)
 
+    @in_our_words
+    def _page(self, query: str, given: Sequence[str | int]) -> Sequence[tuple[Any, ...]]:
+        return self._reader.execute(query, given).fetchall()
 
+
+@in_our_words
 def seq_of(reader: sqlite3.Connection, identifier: str) -> int | None:
     """The seq of the record in the outbox that has this id (Locum-Record-Id)."""
     row = reader.execute(

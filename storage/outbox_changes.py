@@ -79,7 +79,10 @@ class OutboxChanges:
 
 
 def take(cursor: sqlite3.Cursor, item: Take) -> Taken:
-    """Mark as sent those that still wait, and return them in order."""
+    """Mark as sent those that wait, and return them in order.
+
+    One that was kept as sent may be taken too: its flow may have had to hold it back in the meantime.
+    """
     at = times.text(item.at)
     rows: list[tuple[Any, ...]] = []
     for places, some in in_chunks(sorted(set(item.seqs))):

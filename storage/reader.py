@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from storage import database, times
+from storage.errors import in_our_words
 from storage.records import Mode, OpenSession, OutageStep
 
 _OPEN_SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), l.at, l.expires_at, l.mode
@@ -62,12 +63,13 @@ class Figures:
 
 
 class Reader:
-    """Reads an open ledger. Every method raises sqlite3.Error if the file fails."""
+    """Reads an open ledger. Every method raises StorageError if the file fails."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
 
+    @in_our_words
     def open_sessions(self, now: int) -> list[OpenSession]:
         """Sessions that Locum granted, neither ended nor expired at `now` (ms), oldest first."""
         rows = self._connection.execute(_OPEN_SESSIONS, (times.text(now),))
@@ -76,6 +78,7 @@ class Reader:
             for session, device, upstream, card, at, until, mode in rows
         ]
 
+    @in_our_words
     def open_outages(self) -> dict[str, OutageStep]:
         """For each upstream that ever had one, the last step of its last outage."""
         rows = self._connection.execute(_LAST_STEPS)
@@ -86,11 +89,12 @@ class Reader:
             for at, upstream, outage, step, state, cause, boot_id, boot_ms in rows
         }
 
+    @in_our_words
     def last_outage(self, upstream: str | None = None) -> dict[str, str | int | None] | None:
         """The last outage that led offline or still runs, of one upstream or of any, as `locum status` has it.
 
-        Keys: started, offline, recovered, drained (times as ISO 8601 text; None: not yet), logins granted by Locum, jobs,
-        pages, and unknown_cards, which is None as nothing counts them yet.
+        Keys: started, offline, recovered, drained (times as ISO 8601 text; None: not yet), logins granted by Locum,
+        jobs, pages, and unknown_cards, which is None as nothing counts them yet.
         """
         row = self._connection.execute(_LAST_OUTAGE, (upstream,)).fetchone()
         if row is None:
@@ -110,11 +114,13 @@ class Reader:
             "unknown_cards": None,
         }
 
+    @in_our_words
     def memory(self, key: str) -> str | None:
         """A fact that was to be remembered."""
         row = self._connection.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
+    @in_our_words
     def memories(self, prefix: str) -> list[str]:
         """What follows `prefix` in the keys of the facts that begin with it."""
         rows = self._connection.execute("SELECT key FROM memory WHERE key >= ? ORDER BY key", (prefix,))
@@ -125,6 +131,7 @@ class Reader:
             found.append(key.removeprefix(prefix))
         return found
 
+    @in_our_words
     def devices(self) -> list[KnownDevice]:
         """All devices that were heard, by name."""
         rows = self._connection.execute(
@@ -135,6 +142,7 @@ class Reader:
             for device, client, dialect, upstream, first, last in rows
         ]
 
+    @in_our_words
     def app_log(self, after_seq: int | None = None, limit: int = 100) -> list[AppLogRow]:
         """Up to `limit` lines in order: those after an entry, or with None the last ones."""
         columns = "SELECT seq, at, level, text, context FROM app_log"
@@ -149,6 +157,7 @@ class Reader:
             for seq, at, level, text, context in rows
         ]
 
+    @in_our_words
     def figures(self) -> Figures:
         """Entries, jobs, head and size; cheap at any length."""
         last = self._connection.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
@@ -156,6 +165,7 @@ class Reader:
         entries, head = (last[0], f"sha256:{last[1].hex()}") if last else (0, "")
         return Figures(entries, jobs[0] if jobs else 0, head, database.bytes_on_disk(self._path))
 
+    @in_our_words
     def last_entry_at(self) -> int | None:
         """When (ms) the last entry was recorded."""
         row = self._connection.execute("SELECT recorded_at FROM entries ORDER BY seq DESC LIMIT 1").fetchone()

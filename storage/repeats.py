@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
+from storage.proof import clean
 from storage.records import Record
 from storage.rows import Rows, Target
 
@@ -44,11 +45,16 @@ class Life(NamedTuple):
     latest: int
 
 
+def scope_of(record: Record) -> str:
+    """The record's scope as the file can hold it."""
+    return clean(record.repeat_scope)
+
+
 def marks_of(record: Record) -> list[bytes]:
     """The record's marks: a digest for each key, 16 bytes. Raises TypeError or ValueError for impossible scopes and
     keys.
     """
-    scope = record.repeat_scope.encode() + b"\0"
+    scope = scope_of(record).encode() + b"\0"
     return [blake2b(scope + key, digest_size=16).digest() for key in record.repeat_keys]
 
 
@@ -63,7 +69,7 @@ class Recognition:
 
     def find(self, record: Record, marks: Iterable[bytes]) -> Mark | None:
         """The record that this one repeats."""
-        life = self._life(record.repeat_scope)
+        life = self._life(scope_of(record))
         for mark in marks:
             found = self.new_marks.get(mark) or self.known.get(mark)
             if found is None or found.seq < life.began or record.at - found.at > MEMORY_MS:
@@ -76,8 +82,8 @@ class Recognition:
         """The record is kept as entry `seq`."""
         for mark in marks:
             self.new_marks[mark] = Mark(seq, record.at)
-        began = seq if record.ends_repeats else self._life(record.repeat_scope).began
-        self.new_lives[record.repeat_scope] = Life(began, seq)
+        began = seq if record.ends_repeats else self._life(scope_of(record)).began
+        self.new_lives[scope_of(record)] = Life(began, seq)
 
     def _life(self, scope: str) -> Life:
         return self.new_lives.get(scope) or self.lives.get(scope) or Life(0, 0)

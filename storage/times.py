@@ -18,6 +18,7 @@ def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
 
 
+@lru_cache(maxsize=256)
 def text(milliseconds: int) -> str:
     """The text of a time. Raises OverflowError outside the years 1 to 9999."""
     seconds, rest = divmod(milliseconds, 1000)

@@ -18,9 +18,10 @@ from appliance.cli.common import json_option
     help="Keep the ledger, the server's book and the logs there.",
 )
 def demo(as_json: bool, copiers: int, jobs: int, keep: Path | None) -> int:
-    """Show a whole outage on this machine, with a server, copiers and Locum between them.
+    """Show a whole outage on this machine.
 
-    Needs no configuration and touches nothing outside a directory of its own. Exits 0 only if every figure adds up.
+    Starts a server, copiers and Locum between them, and ends the server for a while. Needs no configuration and touches
+    nothing outside a directory of its own. Exits 0 only if every figure adds up.
 
     Example: locum demo --copiers 3 --keep /tmp/locum-demo
     """

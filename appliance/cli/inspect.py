@@ -18,7 +18,9 @@ FOLLOW_EVERY = 0.5
 @appliance_options
 @json_option
 def status(state_dir: Path, as_json: bool) -> None:
-    """Show the servers, what waits for them, the devices and the last outage.
+    """Show servers, devices and the last outage.
+
+    What needs attention stands first: who is offline since when and why, what waits, what was refused.
 
     Example: locum status --json
     """
@@ -33,7 +35,7 @@ def status(state_dir: Path, as_json: bool) -> None:
 @appliance_options
 @json_option
 def devices(state_dir: Path, as_json: bool) -> None:
-    """List the devices that Locum has heard from or that the configuration names.
+    """List the devices that were heard.
 
     Example: locum devices -c /etc/locum/locum.toml
     """
@@ -52,7 +54,9 @@ def devices(state_dir: Path, as_json: bool) -> None:
 @click.option("-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="The last so many lines.")
 @json_option
 def log(state_dir: Path, follow: bool, lines: int, as_json: bool) -> None:
-    """Print App.Log, the lines an admin should read; works also while Locum is down.
+    """Print the lines an admin should read.
+
+    They are App.Log, read from the ledger itself, so this works also while Locum is down.
 
     Example: locum log -n 50 -f
     """

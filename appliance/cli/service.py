@@ -17,9 +17,9 @@ from appliance.config import load
 )
 @click.pass_context
 def run(context: click.Context, config: Path, log_format: Literal["text", "json"]) -> int:
-    """Run the appliance in the foreground, logging to standard error.
+    """Run the appliance in the foreground.
 
-    SIGHUP reads the configuration anew, SIGTERM ends it in order.
+    It logs to standard error. SIGHUP reads the configuration anew, SIGTERM ends it in order.
 
     Example: locum run -c /etc/locum/locum.toml
     """
@@ -34,7 +34,7 @@ def run(context: click.Context, config: Path, log_format: Literal["text", "json"
 @config_option
 @json_option
 def check(config: Path, as_json: bool) -> int:
-    """Read the configuration and try everything it names.
+    """Try everything the configuration names.
 
     Prints a line for each thing tried: ok, warning or error, and what to do. Safe to run at any time, also beside a
     running appliance.

@@ -105,7 +105,8 @@ def _sentences(upstream: dict[str, Any], now: float) -> Iterable[Text]:
         )
     if waiting := int(outbox.get("waiting") or 0):
         verb = "waits" if waiting == 1 else "wait"
-        yield Text(f"  {count(waiting, 'record')} {verb} for it, the oldest for {ago(outbox.get('oldest'), now)}.")
+        oldest = f", the oldest for {ago(outbox['oldest'], now)}" if outbox.get("oldest") else ""
+        yield Text(f"  {count(waiting, 'record')} {verb} for it{oldest}.")
     if rejected := int(outbox.get("rejected") or 0):
         yield Text(f"  It refused {count(rejected, 'record')}. See: locum outbox list --state rejected", style="red")
     if doubtful := int(outbox.get("in_doubt") or 0):

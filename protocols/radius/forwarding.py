@@ -54,17 +54,15 @@ def repeat_digests(packet: Packet) -> tuple[bytes, ...]:
 
 
 def forwarded(
-    packet: Packet, *, held: int, taken_at: int, record_id: str, vendor_id: int = Vendor.LOCUM, rebuilt: bool
+    packet: Packet, *, held: int, taken_at: int, record_id: str, vendor_id: int = Vendor.LOCUM
 ) -> Attributes:
     """The attributes to send to the server: the packet's, as they were and in order, then Locum-Record-Id.
 
-    `rebuilt`: the record waited `held` seconds since `taken_at` (Unix seconds), so Acct-Delay-Time grows by them and
-    an absent Event-Timestamp is the time taken less the device's delay. What would make the packet larger than 4096
-    octets is left off.
+    The record was taken at `taken_at` (Unix seconds) and waited `held` seconds: Acct-Delay-Time grows by them, and an
+    absent Event-Timestamp is the time taken less the device's delay. What would make the packet larger than 4096 octets
+    is left off.
     """
-    attributes = _without_record_id(packet.attributes, vendor_id)
-    if rebuilt:
-        attributes = _with_times(attributes, max(0, held), taken_at)
+    attributes = _with_times(_without_record_id(packet.attributes, vendor_id), max(0, held), taken_at)
     return _if_it_fits(attributes, vendor_attribute(vendor_id, LocumType.RECORD_ID, record_id.encode("utf-8")))
 
 
@@ -80,7 +78,7 @@ def _with_times(attributes: Attributes, held: int, taken_at: int) -> Attributes:
         stamped = stamped or number == Type.EVENT_TIMESTAMP
         changed.append((number, value))
     result = tuple(changed)
-    if delay is None:
+    if delay is None and held:
         result = _if_it_fits(result, (Type.ACCT_DELAY_TIME, _octets(held)))
     if not stamped:
         result = _if_it_fits(result, (Type.EVENT_TIMESTAMP, _octets(taken_at - (delay or 0))))

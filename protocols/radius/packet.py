@@ -22,6 +22,8 @@ NO_AUTHENTICATOR = bytes(16)
 
 _HEADER = struct.Struct("!BBH16s")
 _VENDOR_HEAD = struct.Struct("!IBB")
+_HEADS = {number: bytes((number,)) for number in range(1, 256)}
+_LENGTHS = [bytes((length + 2,)) for length in range(LARGEST_VALUE + 1)]
 
 Attributes = tuple[tuple[int, bytes], ...]
 
@@ -205,21 +207,26 @@ def build(code: int, identifier: int, authenticator: bytes, attributes: Attribut
     """
     if len(authenticator) != 16:
         raise Malformed("authenticator-length", f"{len(authenticator)} octets, an authenticator has 16")
-    parts = [b""]
-    for number, value in attributes:
-        if len(value) > LARGEST_VALUE:
-            raise TooLarge("value-too-long", f"attribute {number} has {len(value)} octets, at most {LARGEST_VALUE}")
-        if not 0 < number < 256:
-            raise Malformed("attribute-number", f"{number} is not 1 to 255")
-        parts.append(bytes((number, len(value) + 2)))
-        parts.append(value)
-    body = b"".join(parts)
+    try:
+        body = b"".join([_HEADS[number] + _LENGTHS[len(value)] + value for number, value in attributes])
+    except LookupError:
+        raise _blame(attributes) from None
     length = HEADER_SIZE + len(body)
     if length > LARGEST_PACKET:
         raise TooLarge("too-long", f"{length} octets, at most {LARGEST_PACKET}")
     if not (0 <= code < 256 and 0 <= identifier < 256):
         raise Malformed("header-range", f"code {code} and identifier {identifier} are octets")
     return _HEADER.pack(code, identifier, length, authenticator) + body
+
+
+def _blame(attributes: Attributes) -> Malformed | TooLarge:
+    """What is wrong with attributes that no packet can hold."""
+    for number, value in attributes:
+        if len(value) > LARGEST_VALUE:
+            return TooLarge("value-too-long", f"attribute {number} has {len(value)} octets, at most {LARGEST_VALUE}")
+        if number not in _HEADS:
+            return Malformed("attribute-number", f"{number} is not 1 to 255")
+    return Malformed("attributes", "no packet can hold them")
 
 
 def size_of(attributes: Attributes) -> int:

@@ -59,31 +59,40 @@ def read(packet: Packet, secret: bytes, *, vendor_id: int = Vendor.LOCUM) -> Acc
 
     Raises Malformed for a value of a wrong length: a request that cannot be read must not be judged.
     """
-    method, password = _credential(packet, secret)
+    first: dict[int, bytes] = {}
+    for number, value in packet.attributes:
+        first.setdefault(number, value)
+    vendors = Type.VENDOR_SPECIFIC in first
+    method, password = _credential(packet, first, secret, packet.vendor(Vendor.MICROSOFT) if vendors else [])
+
+    def get(number: int, convert: Callable[[bytes], _T]) -> _T | None:
+        value = first.get(number)
+        return None if value is None else convert(value)
+
     return AccessRequest(
-        user_name=_first(packet, Type.USER_NAME, values.text) or "",
+        user_name=get(Type.USER_NAME, values.text) or "",
         method=method,
-        service_type=_first(packet, Type.SERVICE_TYPE, values.integer),
-        nas_port_type=_first(packet, Type.NAS_PORT_TYPE, values.integer),
-        nas_identifier=_first(packet, Type.NAS_IDENTIFIER, values.text),
-        nas_address=_first(packet, Type.NAS_IP_ADDRESS, values.ipv4)
-        or _first(packet, Type.NAS_IPV6_ADDRESS, values.ipv6),
-        state=packet.get(Type.STATE),
-        unlock_scope=_unlock_scope(packet, vendor_id),
-        calling_station=_first(packet, Type.CALLING_STATION_ID, values.text),
+        service_type=get(Type.SERVICE_TYPE, values.integer),
+        nas_port_type=get(Type.NAS_PORT_TYPE, values.integer),
+        nas_identifier=get(Type.NAS_IDENTIFIER, values.text),
+        nas_address=get(Type.NAS_IP_ADDRESS, values.ipv4) or get(Type.NAS_IPV6_ADDRESS, values.ipv6),
+        state=first.get(Type.STATE),
+        unlock_scope=_unlock_scope(packet, vendor_id) if vendors else None,
+        calling_station=get(Type.CALLING_STATION_ID, values.text),
         password=password,
     )
 
 
-def _credential(packet: Packet, secret: bytes) -> tuple[Method, bytes | None]:
-    present = {number for number, _ in packet.attributes}
-    if Type.EAP_MESSAGE in present:
+def _credential(
+    packet: Packet, first: dict[int, bytes], secret: bytes, microsoft: list[tuple[int, bytes]]
+) -> tuple[Method, bytes | None]:
+    if Type.EAP_MESSAGE in first:
         return Method.EAP, None
-    if any(number in _MS_CHAP_RESPONSES for number, _ in packet.vendor(Vendor.MICROSOFT)):
+    if any(number in _MS_CHAP_RESPONSES for number, _ in microsoft):
         return Method.MSCHAP, None
-    if not present.isdisjoint((Type.CHAP_PASSWORD, Type.ARAP_PASSWORD, Type.DIGEST_RESPONSE)):
+    if Type.CHAP_PASSWORD in first or Type.ARAP_PASSWORD in first or Type.DIGEST_RESPONSE in first:
         return Method.CHAP, None
-    hidden = packet.get(Type.USER_PASSWORD)
+    hidden = first.get(Type.USER_PASSWORD)
     password = b"" if hidden is None else reveal_password(hidden, packet.authenticator, secret)
     return (Method.PASSWORD, password) if password else (Method.NONE, None)
 
@@ -93,8 +102,3 @@ def _unlock_scope(packet: Packet, vendor_id: int) -> int | None:
         if number == LocumType.UNLOCK_SCOPE:
             return values.integer(value)
     return None
-
-
-def _first(packet: Packet, number: int, read_value: Callable[[bytes], _T]) -> _T | None:
-    value = packet.get(number)
-    return None if value is None else read_value(value)

@@ -25,11 +25,29 @@ from storage.records import AppLogLine
 log = Logger()
 
 TICK = 0.05
+ENTROPY = 32
+
+
+class _Pool:
+    """Random bytes from the kernel, drawn many at a time; none is given out twice."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._place = 0
+
+    def draw(self) -> bytes:
+        if self._place >= len(self._bytes):
+            self._bytes, self._place = os.urandom(ENTROPY * 128), 0
+        self._place += ENTROPY
+        return self._bytes[self._place - ENTROPY : self._place]
+
+
+_pool = _Pool()
 
 
 def this_moment() -> Moment:
-    """Now, by this machine's clocks."""
-    return Moment(time.monotonic(), time.time_ns() // 1_000_000, os.urandom(32))
+    """Now, by this machine's clocks, with random bytes of its own."""
+    return Moment(time.monotonic(), time.time_ns() // 1_000_000, _pool.draw())
 
 
 class Driver:
@@ -65,11 +83,12 @@ class Driver:
 
     def dispatch(self, flow: Flow, event: Event) -> None:
         """Give a flow an event and run what it asks for."""
-        self._events.append((flow, event))
         if self._running:
+            self._events.append((flow, event))
             return
         self._running = True
         try:
+            self._handle(flow, event)
             while self._events:
                 self._handle(*self._events.popleft())
         finally:

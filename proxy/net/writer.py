@@ -17,9 +17,9 @@ from proxy.net.crashpoints import AFTER_COMMIT, BEFORE_COMMIT, reached
 from storage.errors import StorageError
 from storage.records import Keepable, Outcome
 
-GATHER = 0.05
-MOST_GATHERED = 256
-LARGEST_BATCH = 1000
+GATHER = 0.25
+MOST_GATHERED = 2048
+LARGEST_BATCH = 2048
 
 Result = Outcome | StorageError
 Done = Callable[[Sequence[Keep], Sequence[Result]], None]

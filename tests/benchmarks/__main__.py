@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 import traceback
@@ -39,7 +40,11 @@ def main() -> None:
         help=f"one of {', '.join(ALL)}; may be given again",
     )
     names = parser.parse_args().only or list(ALL)
-    print(f"FreeRADIUS {version() or 'is not installed: its columns stay empty'}", flush=True)
+    busy = os.getloadavg()[0]
+    print(
+        f"FreeRADIUS {version() or 'is not installed'}; {os.cpu_count()} cores, load {busy:.1f}",
+        flush=True,
+    )
     figures: list[Figure] = []
     broken: list[str] = []
     began = time.monotonic()

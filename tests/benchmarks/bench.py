@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.peers.copier import Copier
 from tests.peers.freeradius import FreeRadius
 from tests.peers.load import Load, records
 from tests.peers.locum import Locum
@@ -91,6 +92,15 @@ def fill(locum: Any, count: int, sessions: int = 300, outstanding: int = 64) -> 
     if outcome.answered < count:
         raise RuntimeError(f"only {outcome.answered} of {count} records were acknowledged")
     return outcome.rate
+
+
+def take_away(server: Any, locum: Locum) -> None:
+    """End the server, and let one person notice it: Locum itself would ask only each ten seconds."""
+    server.stop()
+    copier = Copier(locum.auth_port, locum.acct_port, locum.secret)
+    copier.swipe("FEED0001", wait=5.0, resend_every=1.0)
+    copier.close()
+    locum.wait_for_state("offline", within=15)
 
 
 def wait_for(condition: Callable[[], object], within: float, saying: str) -> None:

@@ -69,15 +69,16 @@ def test_restart_while_in_grace_keeps_the_clock(how: str, make_line: Callable[..
 @HOW
 def test_restart_while_offline_is_offline_at_once(how: str, make_line: Callable[..., Line]) -> None:
     """No second delay, and the session that Locum granted still stands."""
-    line = make_line(offline={"delay": "2s"})
+    line = make_line(offline={"delay": "2s"}, upstream={"answer_timeout": "2s", "probe_interval": "500ms"})
     line.go_offline()
     answer = line.copier.swipe("FEED0001")
     assert answer is not None
     line.shift.job("before")
     _restart(line.locum, how)
     assert line.locum.state() == "offline"
-    answer = line.copier.swipe("FEED0002", wait=0.5)
+    answer = line.copier.swipe("FEED0002", wait=4.0)
     assert answer is not None
+    assert answer.seconds < 1.0, "decided at once, not after an answer_timeout"
     assert answer.kind == "accept"
     line.shift.job("after")
     line.come_back()

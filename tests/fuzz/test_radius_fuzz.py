@@ -79,8 +79,8 @@ def all_that_takes_packets(packet: Packet, secret: bytes) -> None:
     only_ours(lambda: secrets.sign_accounting_request(0, packet.attributes, secret))
     # These two take any well-framed packet, and what they send on fits into one again.
     accounting.read(packet, MAPPING)
-    for rebuilt in (True, False):
-        sent = accounting.forwarded(packet, held=9, taken_at=1_700_000_000, record_id="0" * 36, rebuilt=rebuilt)
+    for held in (0, 9):
+        sent = accounting.forwarded(packet, held=held, taken_at=1_700_000_000, record_id="0" * 36)
         assert size_of(sent) <= 4096
     assert all(len(digest) == 16 for digest in accounting.repeat_digests(packet))
 

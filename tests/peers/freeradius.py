@@ -87,6 +87,9 @@ modules {{
     always ok {{
         rcode = ok
     }}
+    always handled {{
+        rcode = handled
+    }}
     files {{
         filename = {home}/users
         usersfile = {home}/users

@@ -32,9 +32,13 @@ class ControlPeer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+        self._thread.join(5)
+
+    def close(self) -> None:
+        """Listen no more."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
 
     def _serve(self) -> None:
         while True:

@@ -189,14 +189,15 @@ def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become nobody")
 def test_who_may_not_ask_is_told_of_the_group(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    with ControlPeer(tmp_path, status={}):
-        child = os.fork()
-        if child == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-            try:
-                ask(tmp_path, "status")
-            except ClientError as error:
-                os._exit(7 if "member of the group locum" in str(error) else 8)
-            os._exit(9)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    peer = ControlPeer(tmp_path)  # listens, but has no thread yet that a fork would lose
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            ask(tmp_path, "status")
+        except ClientError as error:
+            os._exit(7 if "member of the group locum" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    peer.close()

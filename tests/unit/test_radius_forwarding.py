@@ -89,17 +89,18 @@ def test_a_delay_larger_than_the_timestamp_and_one_of_a_wrong_length_have_digest
     assert same(packet(USER, (Type.ACCT_DELAY_TIME, b"\1")), packet(USER))
 
 
-def send(*attributes: tuple[int, bytes], rebuilt: bool, held: int = 30, taken_at: int = 1_700_000_000) -> Attributes:
-    return forwarded(packet(*attributes), held=held, taken_at=taken_at, record_id=RECORD, rebuilt=rebuilt)
+def send(*attributes: tuple[int, bytes], held: int = 30, taken_at: int = 1_700_000_000) -> Attributes:
+    return forwarded(packet(*attributes), held=held, taken_at=taken_at, record_id=RECORD)
 
 
-def test_relayed_at_once_only_the_record_id_is_added() -> None:
+def test_sent_on_at_once_nothing_changes_and_only_what_was_absent_is_added() -> None:
     attributes = (delay(4), USER, (200, b"?"), PAGES, (Type.PROXY_STATE, b"p"))
-    assert send(*attributes, rebuilt=False) == (*attributes, RECORD_ATTRIBUTE)
+    assert send(*attributes, held=0) == (*attributes, stamp(1_699_999_996), RECORD_ATTRIBUTE)
+    assert send(USER, stamp(5), held=0) == (USER, stamp(5), RECORD_ATTRIBUTE)
 
 
 def test_held_the_delay_grows_and_the_time_of_the_event_is_told() -> None:
-    assert send(USER, delay(4), PAGES, rebuilt=True) == (
+    assert send(USER, delay(4), PAGES) == (
         USER,
         delay(34),
         PAGES,
@@ -109,35 +110,34 @@ def test_held_the_delay_grows_and_the_time_of_the_event_is_told() -> None:
 
 
 def test_a_delay_is_added_where_there_was_none_and_a_timestamp_stays() -> None:
-    assert send(USER, stamp(5), rebuilt=True) == (USER, stamp(5), delay(30), RECORD_ATTRIBUTE)
+    assert send(USER, stamp(5)) == (USER, stamp(5), delay(30), RECORD_ATTRIBUTE)
 
 
 def test_numbers_stay_within_32_bits() -> None:
-    assert send(delay(LARGEST - 1), stamp(1), rebuilt=True)[0] == delay(LARGEST)
-    assert stamp(0) in send(delay(100), rebuilt=True, taken_at=50)
-    assert delay(0) in send(USER, rebuilt=True, held=-3)
+    assert send(delay(LARGEST - 1), stamp(1))[0] == delay(LARGEST)
+    assert stamp(0) in send(delay(100), taken_at=50)
+    assert send(USER, stamp(1), held=-3) == (USER, stamp(1), RECORD_ATTRIBUTE)
 
 
 def test_a_delay_that_cannot_be_read_counts_as_none() -> None:
-    assert send((Type.ACCT_DELAY_TIME, b"\1"), stamp(1), rebuilt=True)[0] == delay(30)
+    assert send((Type.ACCT_DELAY_TIME, b"\1"), stamp(1))[0] == delay(30)
 
 
-@pytest.mark.parametrize("rebuilt", [True, False])
-def test_a_record_id_that_is_there_is_replaced(rebuilt: bool) -> None:
+def test_a_record_id_that_is_there_is_replaced() -> None:
     old = vendor_attribute(32473, 12, b"old")
     packed = (26, PAGES[1] + old[1][4:])
-    result = send(USER, old, stamp(1), delay(0), packed, rebuilt=rebuilt, held=0)
+    result = send(USER, old, stamp(1), delay(0), packed, held=0)
     assert result == (USER, stamp(1), delay(0), PAGES, RECORD_ATTRIBUTE)
 
 
 def test_another_vendors_attribute_12_and_a_broken_one_stay() -> None:
     kept = (vendor_attribute(9, 12, b"theirs"), (26, b"\0\0\x7e\xd9\x0c\x44"))
-    assert send(*kept, rebuilt=False) == (*kept, RECORD_ATTRIBUTE)
+    assert send(*kept, stamp(1), held=0) == (*kept, stamp(1), RECORD_ATTRIBUTE)
 
 
 def test_the_record_id_goes_under_the_configured_vendor() -> None:
-    result = forwarded(packet(USER), held=0, taken_at=0, record_id=RECORD, vendor_id=99, rebuilt=False)
-    assert result == (USER, vendor_attribute(99, 12, RECORD.encode()))
+    result = forwarded(packet(USER, stamp(1)), held=0, taken_at=0, record_id=RECORD, vendor_id=99)
+    assert result == (USER, stamp(1), vendor_attribute(99, 12, RECORD.encode()))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_what_would_not_fit_into_4096_octets_is_left_off_the_record_id_first(roo
     last = 4096 - size_of(full) - room - 2
     attributes = (*full, (1, bytes(last)))
     assert size_of(attributes) == 4096 - room
-    result = send(*attributes, rebuilt=True)
+    result = send(*attributes)
     assert result[: len(attributes)] == attributes
     assert result[len(attributes) :] == (delay(30), stamp(1_700_000_000), RECORD_ATTRIBUTE)[:added]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from storage import database, proof
+from storage import database, entries, proof
 from storage.errors import CannotStore, NotStorable
 from storage.ledger import Ledger
 from storage.records import (
@@ -28,6 +28,7 @@ from storage.records import (
     Personal,
     Quarantined,
     Remember,
+    Repeat,
     Retry,
     Stored,
     Take,
@@ -86,7 +87,7 @@ def test_a_batch_is_answered_in_order_and_numbered_without_gaps(ledger: Ledger) 
 
 def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -> None:
     ledger.commit(ONE_OF_EACH)
-    tables = "jobs accounting logins logouts outage_events deliveries app_log quarantine notes".split()
+    tables = [plain.table for plain in entries.PLAIN]
     rows = {table: ask(path, f"SELECT seq, id, at FROM {table}") for table in tables}
     assert {table: [row[0] for row in found] for table, found in rows.items()} == {
         "jobs": [1],
@@ -99,8 +100,8 @@ def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -
         "quarantine": [9],
         "notes": [10],
     }
-    entries = {seq: (identifier, at) for seq, identifier, at in ask(path, "SELECT seq, id, recorded_at FROM entries")}
-    assert all(entries[seq] == (identifier, at) for found in rows.values() for seq, identifier, at in found)
+    known = {seq: (identifier, at) for seq, identifier, at in ask(path, "SELECT seq, id, recorded_at FROM entries")}
+    assert all(known[seq] == (identifier, at) for found in rows.values() for seq, identifier, at in found)
 
 
 def test_a_plain_row_says_what_its_entry_says(ledger: Ledger, path: Path) -> None:
@@ -176,8 +177,16 @@ def test_a_poisonous_value_costs_only_itself(ledger: Ledger, path: Path) -> None
     bad_time = job(2, at=10**20)
     bad_type = job(3, counts="twelve")  # type: ignore[arg-type]
     only_sqlite_notices = DeviceSeen(NOW, {}, "10.7.0.31", "radius", "hq")  # type: ignore[arg-type]
-    outcomes = ledger.commit([job(1), bad_time, bad_type, only_sqlite_notices, object(), job(4)])  # type: ignore[list-item]
-    assert [type(outcome) for outcome in outcomes] == [Stored, NotStorable, NotStorable, NotStorable, NotStorable, Stored]
+    bad_scope = job(6, repeat_scope=7)
+    outcomes = ledger.commit([job(1), bad_time, bad_type, only_sqlite_notices, bad_scope, job(4)])
+    assert [type(outcome) for outcome in outcomes] == [
+        Stored,
+        NotStorable,
+        NotStorable,
+        NotStorable,
+        NotStorable,
+        Stored,
+    ]
     assert [stored(outcomes[place]).seq for place in (0, 5)] == [1, 2]
     assert ask(path, "SELECT job_number FROM jobs ORDER BY seq") == [("1",), ("4",)]
     with database.reading(path) as reader:
@@ -200,7 +209,13 @@ def test_lone_surrogates_and_nuls_are_replaced_and_the_raw_bytes_keep_the_truth(
     told = login(odd, device=odd)
     line = AppLogLine(NOW, "info", odd, {"x": odd})
     ledger.commit([told, line, Quarantined(NOW, odd, odd, odd, odd, b""), Note(NOW, odd, {"x": odd}, odd)])
-    ledger.commit([Remember(odd, odd), DeviceSeen(NOW, odd, odd, odd, odd), Delivery(NOW, 1, odd, "refused", OutboxState.REJECTED, 1, odd)])
+    ledger.commit(
+        [
+            Remember(odd, odd),
+            DeviceSeen(NOW, odd, odd, odd, odd),
+            Delivery(NOW, 1, odd, "refused", OutboxState.REJECTED, 1, odd),
+        ]
+    )
     cleaned = "a\ufffdb\ufffdc\U0001f600"
     assert ask(path, "SELECT device, session FROM jobs") == [(cleaned, cleaned)]
     assert ask(path, "SELECT card, document, raw FROM personal WHERE seq = 1") == [(cleaned, cleaned, b"a\x00b")]
@@ -229,7 +244,10 @@ def test_take_hands_out_what_still_waits_in_order_with_its_bytes(ledger: Ledger,
     assert taken.items[1].raw == job(2).personal.raw
     assert (taken.items[1].at, taken.items[1].order_key) == (NOW, "KM-A4F-000123/s2")
     assert outbox_of(path) == [(1, "sent", 0), (2, "sent", 0), (3, "waiting", 0)]
-    assert ledger.commit([Take(NOW + 6, "hq", (1, 2))]) == [Taken(())]
+    ledger.commit([Delivery(NOW, 1, "hq", "delivered", None, 1)])
+    again = ledger.commit([Take(NOW + 6, "hq", (1, 2))])[0]
+    assert isinstance(again, Taken)
+    assert [item.seq for item in again.items] == [2]
 
 
 def test_the_first_try_stays_the_first(ledger: Ledger) -> None:
@@ -394,7 +412,7 @@ def test_a_foreign_tool_reads_it_without_a_manual(ledger: Ledger, path: Path) ->
     assert shell("SELECT day, kind, pages FROM jobs_by_day") == "2026-11-22|copy|12"
     assert shell("SELECT device, pages FROM jobs_by_device") == "KM-A4F-000123|12"
     assert shell("SELECT seq, event, state FROM records_not_taken") == "2|start|waiting"
-    assert shell("SELECT count(*) FROM outage_contents") == "5"
+    assert shell("SELECT count(*), min(seq) FROM outage_contents") == "5|6"
     assert shell("PRAGMA integrity_check") == "ok"
     assert "-- impressions" in shell("SELECT sql FROM sqlite_schema WHERE name = 'jobs'")
 
@@ -403,3 +421,44 @@ def test_every_view_can_be_asked(ledger: Ledger, path: Path) -> None:
     ledger.commit(ONE_OF_EACH)
     for (name,) in ask(path, "SELECT name FROM sqlite_schema WHERE type = 'view'"):
         ask(path, f"SELECT * FROM {name}")
+
+
+def test_an_error_is_one_line_that_says_where_and_what_to_do(ledger: Ledger, path: Path) -> None:
+    ledger._connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(CannotStore) as caught:
+        ledger.commit([job(1)])
+    assert str(caught.value).startswith(f"cannot store in the ledger {path}: it may not be written; look at its owner")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_commit_that_succeeded_and_was_reported_as_failed_is_gone_on_from(ledger: Ledger, path: Path) -> None:
+    class Lying:
+        """The connection, but its first COMMIT reports an I/O error after it has been done."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection, self.lied = connection, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def execute(self, statement: str, *given: Any) -> sqlite3.Cursor:
+            done = self.connection.execute(statement, *given)
+            if statement == "COMMIT" and not self.lied:
+                self.lied = True
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+            return done
+
+    honest = ledger._connection
+    ledger._connection = Lying(honest)  # type: ignore[assignment]
+    with pytest.raises(CannotStore):
+        ledger.commit([job(1)])
+    outcomes = ledger.commit([job(1), job(2)])
+    ledger._connection = honest
+    assert [(type(outcome), outcome.seq) for outcome in outcomes if isinstance(outcome, Stored | Repeat)] == [
+        (Repeat, 1),
+        (Stored, 2),
+    ]
+    with database.reading(path) as reader:
+        assert proof.walk(reader).ok

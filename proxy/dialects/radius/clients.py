@@ -44,16 +44,15 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A device's request as the answer needs it: who asked from where, and the packet (RFC 2865 section 3)."""
+    """A device's request as the answer needs it: who asked from where, and the packet (RFC 2865 section 3).
+
+    `signed`: it carries a right Message-Authenticator, so its answer should carry one too.
+    """
 
     client: Client
     peer: Peer
     packet: Packet
-
-    @property
-    def signed(self) -> bool:
-        """Whether it carries a Message-Authenticator, so that its answer should too."""
-        return self.packet.get(Type.MESSAGE_AUTHENTICATOR) is not None
+    signed: bool
 
     def proxy_states(self) -> Attributes:
         """The Proxy-State attributes that every answer must bring back (RFC 2865 section 5.33)."""
@@ -67,4 +66,4 @@ def device_of(identifier: str | None, address: str | None, source: str) -> str:
 
 def without_ours(attributes: Attributes, proxy_state: bytes) -> Attributes:
     """An answer's attributes without the Proxy-State that Locum added."""
-    return tuple(a for a in attributes if a[0] != Type.PROXY_STATE or a[1] != proxy_state)
+    return tuple([a for a in attributes if a[0] != Type.PROXY_STATE or a[1] != proxy_state])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from protocols.errors import NotAuthentic, TooLarge
 from protocols.radius.packet import Attributes, Packet, parse
@@ -29,7 +30,7 @@ class Pending:
     authenticator: bytes
     data: bytes
     first_sent: float
-    about: object
+    about: Any
     sent_again: int = 0
     key: tuple[Channel, int] = field(init=False)
 
@@ -54,7 +55,7 @@ class Exchange:
         self._ports = 0
 
     def access(
-        self, code: int, authenticator: bytes, attributes: Attributes, about: object, now: float, *, probe: bool = False
+        self, code: int, authenticator: bytes, attributes: Attributes, about: Any, now: float, *, probe: bool = False
     ) -> tuple[Pending | None, list[Command]]:
         """Send an Access-Request or Status-Server. None if all identifiers are under way. Raises TooLarge."""
         slot, commands = self._allocate(probe)
@@ -67,7 +68,7 @@ class Exchange:
             raise
         return self._send(slot, authenticator, data, about, now, commands)
 
-    def accounting(self, attributes: Attributes, about: object, now: float) -> tuple[Pending | None, list[Command]]:
+    def accounting(self, attributes: Attributes, about: Any, now: float) -> tuple[Pending | None, list[Command]]:
         """Send an Accounting-Request. None if all identifiers are under way. Raises TooLarge."""
         slot, commands = self._allocate(probe=False)
         if slot is None:

@@ -30,7 +30,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class TestLogin:
+class ProbeLogin:
     """A user that the server knows, for servers that do not answer Status-Server."""
 
     user: bytes
@@ -49,7 +49,7 @@ class Port:
         self.probe_now = False
         self._next_test_login = 0.0
 
-    def probe(self, test_login: TestLogin | None, at: Moment) -> list[Command]:
+    def probe(self, test_login: ProbeLogin | None, at: Moment) -> list[Command]:
         """Ask whether somebody is there. Nobody's login waits for this."""
         self.probe_now = False
         self.contact.probed(at.now)

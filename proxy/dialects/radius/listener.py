@@ -52,42 +52,40 @@ class RadiusListener:
             return self._tally.note("unknown-client", address, text, at.now)
         try:
             packet = parse(event.data)
-            asked = Asked(client, event.peer, packet)
             if event.channel == self.logins.channel:
-                return self._login(event, asked)
-            return self._record(event, asked)
+                return self._login(event, client, packet)
+            return self._record(event, client, packet)
         except ProtocolError as error:
             return self._dropped(event, error)
 
-    def _login(self, event: Received, asked: Asked) -> list[Command]:
-        packet, client = asked.packet, asked.client
+    def _login(self, event: Received, client: Client, packet: Packet) -> list[Command]:
         if packet.code not in (Code.ACCESS_REQUEST, Code.STATUS_SERVER):
             raise Malformed("unexpected-code", f"code {packet.code} on the authentication port")
         signed = verify_message_authenticator(event.data, packet, client.secret)
         needed = client.require_signature or packet.code == Code.STATUS_SERVER or packet.get(Type.EAP_MESSAGE) is not None
         if needed and not signed:
             raise NotAuthentic("no-message-authenticator", "a request without Message-Authenticator")
+        asked = Asked(client, event.peer, packet, signed)
         if packet.code == Code.STATUS_SERVER:
             return self._alive(event, asked, Code.ACCESS_ACCEPT)
         self._check_loop(packet, self.logins.upstream.proxy_state)
         return self.logins.asked(asked, event.at)
 
-    def _record(self, event: Received, asked: Asked) -> list[Command]:
-        packet, secret = asked.packet, asked.client.secret
+    def _record(self, event: Received, client: Client, packet: Packet) -> list[Command]:
+        signed = verify_message_authenticator(event.data, packet, client.secret)
+        asked = Asked(client, event.peer, packet, signed)
         if packet.code == Code.STATUS_SERVER:
-            if not verify_message_authenticator(event.data, packet, secret):
+            if not signed:
                 raise NotAuthentic("no-message-authenticator", "a Status-Server without Message-Authenticator")
             return self._alive(event, asked, Code.ACCOUNTING_RESPONSE)
         if packet.code != Code.ACCOUNTING_REQUEST:
             raise Malformed("unexpected-code", f"code {packet.code} on the accounting port")
-        verify_accounting_request(event.data, packet, secret)
-        verify_message_authenticator(event.data, packet, secret)
+        verify_accounting_request(event.data, packet, client.secret)
         self._check_loop(packet, self.accounting.upstream.proxy_state)
         return self.accounting.asked(asked, event.data, event.at)
 
     def _alive(self, event: Received, asked: Asked, code: Code) -> list[Command]:
-        packet = asked.packet
-        states = asked.proxy_states()
+        packet, states = asked.packet, asked.proxy_states()
         answer = sign_response(
             code, packet.identifier, states, packet.authenticator, asked.client.secret, message_authenticator=True
         )
@@ -95,7 +93,7 @@ class RadiusListener:
 
     @staticmethod
     def _check_loop(packet: Packet, proxy_state: bytes) -> None:
-        if proxy_state in packet.get_all(Type.PROXY_STATE):
+        if (Type.PROXY_STATE, proxy_state) in packet.attributes:
             raise NotAuthentic("loop", "a request of Locum's own came back: the upstream's address is Locum's")
 
     def _dropped(self, event: Received, error: ProtocolError) -> list[Command]:

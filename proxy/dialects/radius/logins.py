@@ -7,6 +7,7 @@ Access-Challenge of Locum's own, which comes with unlocking.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from protocols.errors import ProtocolError, TooLarge
@@ -41,13 +42,21 @@ Key = tuple[Peer, bytes]
 class DeviceLogin(RelayedLogin):
     """One Access-Request of a device, from its first datagram to ten seconds after its last."""
 
-    def __init__(self, flow: LoginFlow, asked: Asked, request: AccessRequest, attributes: Attributes, at: Moment) -> None:
+    def __init__(
+        self,
+        flow: LoginFlow,
+        key: Key,
+        asked: Asked,
+        request: AccessRequest,
+        attributes: Attributes,
+        at: Moment,
+    ) -> None:
         super().__init__(attributes, asked.packet.authenticator)
         self.flow = flow
+        self.key = key
         self.asked = asked
         self.request = request
         self.device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
-        self.first_heard = at
         self.last_heard = at.now
         self.decided = False
         self.try_until = float("inf")
@@ -74,7 +83,8 @@ class LoginFlow:
         self.site = site
         self._tally = tally
         self._open: dict[Key, DeviceLogin] = {}
-        self._answers: dict[Key, tuple[float, bytes]] = {}
+        self._answers: dict[Key, bytes] = {}
+        self._answer_ages: deque[tuple[float, Key]] = deque()
         upstream.subscribers.append(self)
 
     def handle(self, event: Event) -> list[Command]:
@@ -88,7 +98,7 @@ class LoginFlow:
         """An authentic Access-Request. Raises ProtocolError if it cannot be read."""
         key = (asked.peer, _fresh_part(asked.packet))
         if (answer := self._answers.get(key)) is not None:
-            return [Send(self.channel, answer[1], asked.peer)]
+            return [Send(self.channel, answer, asked.peer)]
         login = self._open.get(key)
         if login is not None:
             login.last_heard = at.now
@@ -99,7 +109,7 @@ class LoginFlow:
         attributes = translate_request(asked.packet, secret, self.upstream.settings.secret)
         attributes = (*attributes, (Type.PROXY_STATE, self.upstream.proxy_state))
         request = read(asked.packet, secret, vendor_id=self.upstream.settings.vendor_id)
-        login = self._open[key] = DeviceLogin(self, asked, request, attributes, at)
+        login = self._open[key] = DeviceLogin(self, key, asked, request, attributes, at)
         seen = self.site.heard(login.device, asked.peer[0], "radius", self.upstream.name, at)
         return self._proceed(login, at) + seen
 
@@ -123,24 +133,25 @@ class LoginFlow:
     def tick(self, at: Moment) -> list[Command]:
         """Decide what the server left unanswered, forget what nobody asks for any more."""
         commands: list[Command] = []
-        for key, login in list(self._open.items()):
+        for login in list(self._open.values()):
             if not login.decided and at.now >= login.try_until:
                 login.try_until = float("inf")
                 if self.upstream.state is State.OFFLINE:
                     commands += self._decide(login, at)
             if at.now - login.last_heard >= REMEMBER_ANSWER:
-                del self._open[key]
-                if not login.decided:
-                    self.upstream.forget(login)
-                    commands.append(self._ledger(login, "unanswered", "nobody", "the server did not answer", at))
-                    login.decided = True
-        for key, (until, _) in list(self._answers.items()):
-            if until > at.now and len(self._answers) <= MOST_ANSWERS:
-                break
-            del self._answers[key]
-        for logout in self.site.sessions.expire(at):
-            commands.append(Keep(logout, wait=False))
-        return commands
+                commands += self._give_up(login, at)
+        while self._answer_ages and (self._answer_ages[0][0] <= at.now or len(self._answer_ages) > MOST_ANSWERS):
+            del self._answers[self._answer_ages.popleft()[1]]
+        return commands + [Keep(logout, wait=False) for logout in self.site.sessions.expire(at)]
+
+    def _give_up(self, login: DeviceLogin, at: Moment) -> list[Command]:
+        """The device has stopped asking."""
+        del self._open[login.key]
+        if login.decided:
+            return []
+        login.decided = True
+        self.upstream.forget(login)
+        return [self._ledger(login, "unanswered", "nobody", "the server did not answer", at)]
 
     def server_answered(self, login: DeviceLogin, packet: Packet, at: Moment) -> list[Command]:
         """The server's own answer: it goes back as it came, and teaches the card memory."""
@@ -257,9 +268,10 @@ class LoginFlow:
 
     def _settle(self, login: DeviceLogin, answer: bytes, at: Moment) -> None:
         """From here on a repeated request gets this answer again."""
-        key = (login.asked.peer, _fresh_part(login.asked.packet))
-        self._open.pop(key, None)
-        self._answers[key] = (at.now + REMEMBER_ANSWER, answer)
+        self._open.pop(login.key, None)
+        if login.key not in self._answers:
+            self._answer_ages.append((at.now + REMEMBER_ANSWER, login.key))
+        self._answers[login.key] = answer
 
     def _ledger(
         self,

@@ -17,7 +17,7 @@ from protocols.radius.packet import Attributes, Code, Packet, Type, parse
 from proxy.commands import Command, Keep, Tell
 from proxy.contact import Steadiness
 from proxy.dialects.radius.exchange import Exchange, Pending
-from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, TestLogin
+from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, ProbeLogin
 from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
 from proxy.link import Link, State
 from proxy.tally import Tally
@@ -40,7 +40,7 @@ class Settings:
     answer_timeout: float
     probe_interval: float
     require_signature: str
-    test_login: TestLogin | None
+    test_login: ProbeLogin | None
     vendor_id: int
     roles: frozenset[str]
 
@@ -85,6 +85,7 @@ class RadiusUpstream(Upstream):
         self.proxy_state = proxy_state
         self.proven_by: set[str] = set()
         self.signed_by: set[str] = set()
+        self.status_answered: dict[str, set[str]] = {AUTH: set(), ACCT: set()}
         self.accounting_well = True
         self.hosts: list[Host] = []
         self._tally = tally
@@ -119,6 +120,9 @@ class RadiusUpstream(Upstream):
             or Host(self, self.name, address, ports, self.settings.secret, timeout, self._fingerprint(address))
             for address in addresses
         ]
+        for host in self.hosts:
+            for role, port in host.ports.items():
+                port.answers_status |= host.fingerprint in self.status_answered[role]
         self._active = {AUTH: 0, ACCT: 0}
         self.link.proven = any(host.fingerprint in self.proven_by for host in self.hosts)
         return commands
@@ -191,7 +195,7 @@ class RadiusUpstream(Upstream):
         self._next_login_trial = now + TRY_EVERY
         return True
 
-    def send_record(self, item: OutboxItem, at: Moment, *, relayed: bool, waiter: Waiter | None) -> list[Command]:
+    def send_record(self, item: OutboxItem, at: Moment, waiter: Waiter | None) -> list[Command]:
         held = max(0, at.wall - item.at) // 1000
         try:
             attributes = forwarded(
@@ -200,7 +204,6 @@ class RadiusUpstream(Upstream):
                 taken_at=item.at // 1000,
                 record_id=item.id,
                 vendor_id=self.settings.vendor_id,
-                rebuilt=not relayed,
             )
             about = RecordSent(item, waiter)
             attributes = (*attributes, (Type.PROXY_STATE, self.proxy_state))
@@ -216,7 +219,7 @@ class RadiusUpstream(Upstream):
     def relay_unkept(self, raw: bytes, record: Record, waiter: Waiter, at: Moment) -> list[Command]:
         """Hand over a record that could not be stored; only the server's own answer acknowledges it."""
         item = OutboxItem(UNKEPT, "", record.at, self.name, record.dialect, record.device, record.order_key, 0, 0, raw)
-        return self.send_record(item, at, relayed=True, waiter=waiter)
+        return self.send_record(item, at, waiter)
 
     def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
         return [cut for host in self.hosts for cut in self._cut_port(host.acct)]
@@ -238,21 +241,27 @@ class RadiusUpstream(Upstream):
             return self._tally.note(error.reason, self.name, f"{self.name}: an answer was dropped: {error}", event.at.now)
         port.exchange.settle(pending)
         commands += self._heard(host, port, event.at)
-        about = pending.about
+        about: Probe | RecordSent | RelayedLogin = pending.about
         if isinstance(about, Probe):
-            port.answers_status |= about.status
+            commands += self._probe_answered(host, port, about)
         elif isinstance(about, RecordSent):
-            commands += self._record_answered(about, packet, late, event.at)
-        elif isinstance(about, RelayedLogin):
+            commands += self._record_answered(about, packet, late or pending.sent_again > 0, event.at)
+        else:
             commands += about.answered(packet, event.at)
         return commands
 
-    def _record_answered(self, about: RecordSent, packet: Packet, late: bool, at: Moment) -> list[Command]:
+    def _probe_answered(self, host: Host, port: Port, probe: Probe) -> list[Command]:
+        if not probe.status or port.answers_status:
+            return []
+        port.answers_status = True
+        return [self._remember(f"status-{port.role}", host)]
+
+    def _record_answered(self, about: RecordSent, packet: Packet, twice: bool, at: Moment) -> list[Command]:
         if packet.code != Code.ACCOUNTING_RESPONSE:
             commands = self.refused(about.item, f"the server answered with code {packet.code}", at)
             return commands + (about.waiter.unanswered(at) if about.waiter else [])
         commands = about.waiter.answered(packet.attributes, at) if about.waiter else []
-        return commands + self.delivered(about.item, "late answer" if late else "", at)
+        return commands + self.delivered(about.item, at, maybe_twice=twice)
 
     def _check_signature(self, host: Host, port: Port, signed: bool, at: Moment) -> list[Command]:
         """CVE-2024-3596: an unsigned answer to a login could be forged. Raises NotAuthentic where one is required."""
