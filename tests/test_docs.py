@@ -1,8 +1,8 @@
 """The documentation says what the program does: each page is held against the program itself.
 
-Every command and option, every configuration key with its default, every table, view and column of the ledger and
-every row of the state table must be there. Links resolve, examples in TOML load, queries and the program that checks
-the chain run on a real ledger, and shell examples name commands that exist.
+Every command and option, every configuration key with its default and every row of the state table must be there.
+Links resolve, examples in TOML load, and shell examples name commands that exist. `test_docs_ledger.py` does the same
+for the ledger.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sqlite3
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,18 +27,23 @@ from appliance.cli.main import locum
 from appliance.config import load, tables
 from protocols.radius.jobs import JOB_ATTRIBUTES
 from proxy.link import TABLE
-from storage import schema, views
-from storage.ledger import Ledger
-from storage.records import AppLogLine, Delivery, Logout, Note, OutboxState, Quarantined, Remember, Take
 from tests.benchmarks.__main__ import ALL
+from tests.docs_pages import (
+    DOCS,
+    ROOT,
+    Block,
+    blocks,
+    code,
+    command_lines,
+    names,
+    rows,
+    sections,
+    text_of,
+    without_examples,
+)
 from tests.peers.locum import Locum
 from tests.peers.ports import free_port
-from tests.peers.skips import program
-from tests.unit.storage_samples import NOW, job, login, mark, offline_login, restart, step
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
 WANTED = {
     "adding-a-dialect", "architecture", "configuration", "install", "ledger", "offline-mode", "operations", "radius",
 }  # fmt: skip
@@ -57,65 +58,6 @@ TOOLS = {
     "sqlite-utils", "sqlite3", "systemctl",
 }  # fmt: skip
 """Commands of others that the examples use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced example: its page, the line of its fence, its language."""
-
-    page: str
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-@cache
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text("utf-8")
-
-
-def names() -> list[str]:
-    return [str(page.relative_to(ROOT)) for page in PAGES]
-
-
-def blocks(*languages: str) -> list[Block]:
-    """All examples in these languages, on all pages."""
-    found = []
-    for name in names():
-        page = text_of(name)
-        for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", page, re.DOTALL | re.MULTILINE):
-            if match[2] in languages:
-                text = re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE)
-                found.append(Block(name, page.count("\n", 0, match.start()) + 1, match[2], text))
-    return found
-
-
-def without_examples(text: str) -> str:
-    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
-
-
-@cache
-def sections(name: str) -> dict[str, str]:
-    """The text under each heading, by the heading without backticks, up to the next heading of any level."""
-    parts = re.split(r"^#{1,4} (.*)$", without_examples(text_of(name)), flags=re.MULTILINE)
-    return {title.replace("`", ""): text for title, text in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of every row of the tables in a text, heads included."""
-    found = []
-    for line in text.splitlines():
-        if line.startswith("|") and not set(line) <= set("|- "):
-            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-    return found
-
-
-def code(text: str) -> set[str]:
-    """What stands in backticks."""
-    return set(re.findall(r"`([^`\n]+)`", text))
 
 
 # --- pages and links ----------------------------------------------------------------------------------------------
@@ -198,19 +140,6 @@ def test_choices_of_options_are_in_operations() -> None:
                 said = " ".join(code(parts[" ".join(("locum", *words))]))
                 missing += [choice for choice in option.type.choices if choice not in said]
     assert missing == []
-
-
-def command_lines(block: Block) -> Iterator[list[str]]:
-    """The words of each command of a shell example."""
-    for line in block.text.replace("\\\n", " ").splitlines():
-        if block.language == "console":
-            if not line.startswith("# "):
-                continue
-            line = line.removeprefix("# ")
-        for part in re.split(r"\s(?:&&|\|)\s", line):
-            words = shlex.split(part, comments=True)
-            if words:
-                yield words
 
 
 def targets() -> set[str]:
@@ -426,169 +355,6 @@ def test_attributes_of_the_dictionary_are_in_radius() -> None:
     assert {name: (number, kind) for name, number, kind in shipped}.items() <= said.items()
 
 
-# --- the ledger ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    """A small ledger with something of everything, closed."""
-    path = tmp_path / "ledger.db"
-    book = Ledger.open(path, NOW)
-    book.commit(
-        [
-            Note(NOW, "start", {"version": "0.1.0", "in_flight": 0}),
-            login("04A1B2C3"),
-            job(1, personal=job(1).personal),
-            restart(),
-            mark("start", key="start of 7"),
-            step("failed", "grace"),
-            step("offline", "offline"),
-            offline_login("ab" * 16),
-            Logout(NOW, "KM-A4F-000123", "ab" * 16, "stop"),
-            AppLogLine(NOW, "warning", 'größer als "null"\n\tund Ümläut \x7f \u2028', {"client": "10.7.0.31", "n": 3}),
-            Quarantined(NOW, "radius", "", "10.7.0.31", "too-short", b"\x00\x01\xff"),
-            Remember("proven:hq:0011", "1"),
-            step("recovered", "recovering", at=NOW + 60_000),
-        ]
-    )
-    book.commit([Take(NOW, "hq", (3, 4))])
-    book.commit(
-        [
-            Delivery(NOW, 3, "hq", "unanswered", OutboxState.WAITING, 1, "no answer", maybe_twice=True),
-            Delivery(NOW, 3, "hq", "delivered", None, 2),
-        ]
-    )
-    book.close()
-    return path
-
-
-def objects(path: Path) -> dict[str, set[str]]:
-    """Every table and view of the file with its columns."""
-    with closing(sqlite3.connect(path)) as book:
-        found = book.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')").fetchall()
-        return {
-            name: {row[1] for row in book.execute(f"PRAGMA table_info({name})")}
-            for (name,) in found
-            if not name.startswith("sqlite_")
-        }
-
-
-def test_ledger_page_has_every_table_view_and_column(ledger: Path) -> None:
-    there = objects(ledger)
-    assert set(there) >= {*schema.EVIDENCE, *schema.WORKING, *views.VIEWS}
-    said = {title: text for title, text in sections("docs/ledger.md").items() if title in there}
-    assert set(there) - set(said) == {"_sqlite_migrations"}
-    missing = []
-    for name, text in said.items():
-        known = code(text)
-        for other in re.findall(r"all columns of `(\w+)`", text):
-            known |= there[other]
-        missing += [f"{name}.{column}" for column in sorted(there[name] - known)]
-    assert missing == []
-
-
-def test_ledger_page_tells_of_no_column_that_is_not_there(ledger: Path) -> None:
-    there = objects(ledger)
-    wrong = []
-    for name, text in sections("docs/ledger.md").items():
-        if name in there:
-            listed = {each for row in rows(text) if row[0] != "column" for each in code(row[0])}
-            wrong += [f"{name}.{each}" for each in sorted(listed - there[name])]
-    assert wrong == []
-
-
-def statements() -> list[str]:
-    return [text.strip() for block in blocks("sql") for text in block.text.split(";") if text.strip()]
-
-
-def test_there_are_queries_to_try() -> None:
-    assert len(statements()) >= 5
-
-
-@pytest.mark.parametrize("query", statements(), ids=lambda query: query.splitlines()[0].strip("- "))
-def test_queries_run(query: str, ledger: Path) -> None:
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as book:
-        book.execute(query).fetchall()
-
-
-def test_sqlite_tools_run_as_shown(ledger: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.db"
-    copy.write_bytes(ledger.read_bytes())
-    ran = 0
-    places = {"/var/lib/locum/ledger.db": str(ledger), "/root/ledger-copy.db": str(copy)}
-    for block in blocks("sh"):
-        for words in command_lines(block):
-            tool = Path(words[0]).name
-            if tool == "sqlite-utils":
-                start = [sys.executable, "-m", "sqlite_utils"]
-            elif tool == "sqlite3" and program("sqlite3") is not None:
-                start = [str(program("sqlite3"))]
-            else:
-                continue
-            rest = [re.sub("|".join(places), lambda found: places[found[0]], word) for word in words[1:]]
-            done = subprocess.run([*start, *rest], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{words}: {done.stderr}"
-            ran += 1
-    assert ran >= 3
-
-
-def checked(ledger: Path) -> subprocess.CompletedProcess[str]:
-    """What the program of docs/ledger.md says of a ledger."""
-    programs = [block for block in blocks("python") if block.page == "docs/ledger.md"]
-    assert len(programs) == 1
-    file = ledger.parent / "check_ledger.py"
-    file.write_text(programs[0].text)
-    # -I: nothing of ours can be imported, so an auditor needs nothing of ours
-    return subprocess.run([sys.executable, "-I", str(file), str(ledger)], capture_output=True, text=True, check=False)
-
-
-def altered(ledger: Path, *changes: str) -> Path:
-    """The ledger after somebody with a shell, who knows of the triggers, has changed it."""
-    with closing(sqlite3.connect(ledger)) as book:
-        guards = book.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for (guard,) in guards:
-            book.execute(f"DROP TRIGGER {guard}")
-        for change in changes:
-            assert book.execute(change).rowcount > 0, change
-        book.commit()
-    return ledger
-
-
-def test_the_program_for_auditors_finds_a_ledger_sound(ledger: Path) -> None:
-    done = checked(ledger)
-    assert done.returncode == 0, done.stderr
-    with closing(sqlite3.connect(ledger)) as book:
-        count, head = book.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-    assert f"sound: {count} entries" in done.stdout
-    assert head.hex() in done.stdout
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE entries SET body = replace(body, '\"pages\":12', '\"pages\":11') WHERE kind = 'job'",
-        "UPDATE entries SET hash = zeroblob(32) WHERE seq = 5",
-        "UPDATE entries SET id = 'x' WHERE seq = 5",
-        "DELETE FROM entries WHERE seq = 2",
-        "UPDATE jobs SET pages = 1",
-        "UPDATE personal SET card = '00000000' WHERE card <> ''",
-        "UPDATE logins SET outcome = 'refused' WHERE seq = 2",
-        "UPDATE deliveries SET outcome = 'delivered'",
-    ],
-)
-def test_the_program_for_auditors_finds_what_was_altered(change: str, ledger: Path) -> None:
-    done = checked(altered(ledger, change))
-    assert done.returncode != 0
-    assert "NOT SOUND" in done.stderr
-
-
-def test_the_chain_holds_when_what_is_personal_was_deleted(ledger: Path) -> None:
-    with closing(sqlite3.connect(ledger)) as book:
-        assert book.execute("DELETE FROM personal WHERE card <> ''").rowcount > 0
-        book.commit()
-    assert checked(ledger).returncode == 0
-
-
 # --- examples in JSON ---------------------------------------------------------------------------------------------
 
 
@@ -605,7 +371,7 @@ def keys(value: Any, at: str = "") -> set[str]:
     return set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NoServer:
     """Ports where nobody listens."""
 

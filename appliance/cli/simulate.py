@@ -1,5 +1,6 @@
 """`locum simulate server` and `locum simulate copiers`: the two ends that Locum stands between, for a lab."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -60,6 +61,10 @@ def server(
     from appliance.simulator.server import serve
     from appliance.simulator.users import UsersError, read_users, shipped_users
 
+    try:
+        ip_address(bind)
+    except ValueError:
+        raise Failed(f"--bind {bind}: is no IPv4 or IPv6 address; give one of this machine", 2) from None
     face = RadiusFace(bind, auth_port, accounting_port, _secret(secret_file))
     try:
         return serve(read_users(users) if users else shipped_users(), Book(directory), [face])
@@ -103,6 +108,8 @@ def copiers(
 
     Example: locum simulate copiers --radius 127.0.0.1 --secret-file /tmp/copiers.secret --count 5 --jobs 100
     """
+    from twisted.internet.error import CannotListenError
+
     from appliance.simulator.copier import Target
     from appliance.simulator.lab import LabError, resolved, run_lab
     from appliance.simulator.users import UsersError, read_users, shipped_users
@@ -116,7 +123,11 @@ def copiers(
     cards = [user.card for user in known if user.card]
     if not cards:
         raise Failed(f"{users}: nobody in it has a card; give at least one", 2)
-    return run_lab(target, cards, count=count, jobs=jobs, rate=rate)
+    try:
+        return run_lab(target, cards, count=count, jobs=jobs, rate=rate)
+    except CannotListenError as error:
+        words = getattr(error.socketError, "strerror", None) or error.socketError
+        raise Failed(f"{count} copiers need {2 * count} sockets: {words}; give a smaller --count", 1) from None
 
 
 def _secret(path: Path) -> bytes:

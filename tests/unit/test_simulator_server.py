@@ -159,6 +159,10 @@ def test_a_port_in_use_is_named(server: SimulatedServer, tmp_path: Path) -> None
     assert f"port {server.acct_port} (UDP): Address already in use; give another port" in said(other)
 
 
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert "--bind nonsense: is no IPv4 or IPv6 address" in said(SimulatedServer(tmp_path, bind="nonsense"))
+
+
 def test_a_secret_that_all_may_read_is_refused(tmp_path: Path) -> None:
     server = SimulatedServer(tmp_path)
     server.secret_file.chmod(0o644)
