@@ -72,6 +72,7 @@ class Assembly:
             self.upstreams[upstream.name] = self._new_upstream(upstream, config, at)
         for session in reader.open_sessions(at.wall):
             self.site.sessions.restore(session)
+        self.site.online_users.update(reader.online_users())
         for device in reader.devices():
             self.site.seen[device.device] = Seen(
                 device.client, device.dialect, device.upstream, device.last_seen, at.now
@@ -172,7 +173,7 @@ class Assembly:
         if step is None or step.state == State.ONLINE:
             if not flow.outbox.empty:
                 cause = "records of an earlier run wait"
-                flow.link.resume(Resumed(State.RECOVERING, at.now, at.wall, cause, at.wall, at.now))
+                flow.link.resume(Resumed(State.RECOVERING, at.now, at.wall, cause, None, at.now))
             return
         since = at.now - passed_since(step, self._clock, self._reader.last_entry_at() or 0, at)
         flow.link.resume(Resumed(State(step.state), since, step.at, step.cause, step.outage, since))

@@ -137,6 +137,7 @@ class Control:
             os.chown(self._state_dir, -1, group)
         self._port = self._reactor.adoptStreamPort(listening.fileno(), socket.AF_UNIX, factory)
         listening.close()
+        path.chmod(0o660)  # Twisted opens what it adopts to everybody
 
     def close(self) -> None:
         """Stop listening and remove the socket."""

@@ -66,6 +66,10 @@ class Hands:
             self._addresses[name] = self._assembly.remembered_addresses(name)
         return self._addresses[name]
 
+    def forsaken(self) -> dict[str, int]:
+        """Records that wait for an upstream that the config does not have any more, by its name."""
+        return {name: found for name, found in self._outbox.by_upstream().items() if name not in self._assembly.upstreams}
+
     def learn(self, name: str, addresses: list[str]) -> bool:
         """A name was resolved; whether that is news."""
         if self._addresses.get(name) == addresses:

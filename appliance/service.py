@@ -142,9 +142,7 @@ class Service:
                 self._say("error", f"the config was not taken over: {line}")
             return
         moment = this_moment()
-        for channel in self.assembly.listeners.keys() - {channel_of(listen) for listen in config.listens}:
-            for port in (self.assembly.listeners[channel].logins.channel, self.assembly.listeners[channel].accounting.channel):
-                self.driver.stop_listening(port)
+        for channel in self._going(config):
             self.assembly.drop_listener(channel)
         for name in self.assembly.upstreams.keys() - {upstream.name for upstream in config.upstreams}:
             self.driver.run(self.assembly.upstreams[name].reach([], moment))
@@ -171,22 +169,38 @@ class Service:
     def _bind_new(self, config: Config) -> list[Channel]:
         """Bind the listeners that are new, all or none."""
         new = [listen for listen in config.listens if channel_of(listen) not in self.assembly.listeners]
+        going = self._going(config)
         for listen in new:
             for name in (listen.upstream, listen.records_to):
                 if name not in self.assembly.upstreams:
                     raise CannotStart(f"{config.path}: a listener for the new upstream '{name}' needs a restart")
         bound: list[Channel] = []
+        for channel in going:
+            self._close_ports(channel)
         try:
             for listen in new:
                 bound.append(self._listen(listen, config))
         except CannotStart:
             for channel in bound:
-                listener = self.assembly.listeners[channel]
-                self.driver.stop_listening(listener.logins.channel)
-                self.driver.stop_listening(listener.accounting.channel)
+                self._close_ports(channel)
                 self.assembly.drop_listener(channel)
+            for listen in self.config.listens:
+                if channel_of(listen) in going:
+                    self.assembly.drop_listener(channel_of(listen))
+                    self._open(self._listen(listen, self.config))
+            self.driver.flows[:] = self._flows()
             raise
         return bound
+
+    def _going(self, config: Config) -> list[Channel]:
+        """The listeners that this config has no more; their ports may be another's now."""
+        staying = {channel_of(listen) for listen in config.listens}
+        return [channel for channel in self.assembly.listeners if channel not in staying]
+
+    def _close_ports(self, channel: Channel) -> None:
+        listener = self.assembly.listeners[channel]
+        self.driver.stop_listening(listener.logins.channel)
+        self.driver.stop_listening(listener.accounting.channel)
 
     def _listen(self, listen: ListenConfig, config: Config) -> Channel:
         channel, listener = self.assembly.new_listener(listen, config)
@@ -257,8 +271,12 @@ class Service:
         for words in self._ledger.words:
             self._say("warning", words)
         if self._in_flight:
-            text = f"{len(self._in_flight)} records were in flight when Locum stopped; they are sent again, named in the ledger"
+            many = "record was" if len(self._in_flight) == 1 else "records were"
+            text = f"{len(self._in_flight)} {many} in flight when Locum stopped; sent again, and named in the ledger"
             self._say("warning", text)
+        for upstream, waiting in self._hands.forsaken().items():
+            text = f"{waiting} in the outbox for upstream '{upstream}', which is not in the config; put it back, or drop them"
+            self._say("error", text)
 
     def _say(self, level: str, text: str) -> None:
         self.driver.run([Tell(level, text)])

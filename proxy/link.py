@@ -46,13 +46,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The state that a restart found in the ledger, its times on this process's monotonic clock (they may be negative)."""
+    """The state that a restart found in the ledger, its times on this process's monotonic clock (they may be negative).
+
+    `outage_wall` None: records of an earlier run wait, but there is no outage that they belong to.
+    """
 
     state: State
     since: float
     since_wall: int
     cause: str
-    outage_wall: int
+    outage_wall: int | None
     delay_from: float
 
 
@@ -111,7 +114,7 @@ class Link:
             self.outage_wall = at.wall
             self._delay_from = at.now
         self.state, self.cause, self.since, self.since_wall = to, cause, at.now, at.wall
-        outage = self.outage_wall if self.outage_wall is not None else at.wall
+        outage = self.outage_wall
         if to is State.ONLINE:
             self.outage_wall = None
         return OutageStep(

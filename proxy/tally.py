@@ -10,11 +10,12 @@ from collections import Counter
 from proxy.commands import Command, Tell
 
 TELL_EVERY = 60.0
-MOST_CLIENTS = 4096
+MOST_CLIENTS = 64
 
 
 class Tally:
-    """Counts by reason, and the lines about them. Bounded: past 4,096 (client, reason) pairs the clients share one line."""
+    """Counts by reason, and the lines about them. At most 64 pairs of client and reason have a line of their own in
+    a minute, past that the clients share one: whoever forges source addresses fills no disk."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -19,7 +19,7 @@ from proxy.contact import Steadiness
 from proxy.events import Event, Kept, Moment, NotKept
 from proxy.forward import Forwarder, after_unanswered
 from proxy.link import Link, Signal, State
-from storage.records import Delivery, OutboxItem, OutboxState, Take, Taken
+from storage.records import Delivery, Note, OutageStep, OutboxItem, OutboxState, Take, Taken
 
 RETRY_STORAGE = 1.0
 UNKEPT = 0
@@ -106,7 +106,7 @@ class Upstream(ABC):
             return []
         commands: list[Command] = []
         for step in steps:
-            commands += [Keep(step, wait=False), *self._words(State(step.state), cause)]
+            commands += [Keep(_kept_as(step), wait=False), *self._words(State(step.state), cause)]
         if not self.link.state.relays:
             commands += self.cut("contact lost", at)
         for subscriber in self.subscribers:
@@ -283,3 +283,9 @@ class Upstream(ABC):
         }
         level, text = words[state]
         return [Tell(level, text, {"upstream": name, "state": state.value})]
+
+
+def _kept_as(step: OutageStep) -> OutageStep | Note:
+    if step.outage is not None:
+        return step
+    return Note(step.at, "state", {"upstream": step.upstream, "state": step.state, "cause": step.cause})

@@ -93,6 +93,11 @@ class Outbox:
             min(oldest, default=None),
         )
 
+    def by_upstream(self) -> dict[str, int]:
+        """How many records are in the outbox for each upstream that has any."""
+        query = "SELECT upstream, sum(records) FROM outbox_counts GROUP BY upstream HAVING sum(records) > 0"
+        return dict(self._reader.execute(query).fetchall())
+
     def list(
         self, upstream: str | None = None, states: Sequence[OutboxState] = tuple(OutboxState), limit: int | None = None
     ) -> Iterator[OutboxRow]:

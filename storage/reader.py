@@ -115,6 +115,16 @@ class Reader:
         }
 
     @in_our_words
+    def online_users(self, latest: int = 20_000) -> dict[str, str]:
+        """Who the server last let in on each device, card or name, as far as the latest logins tell."""
+        rows = self._connection.execute(
+            """SELECT l.device, coalesce(nullif(p.card, ''), p.user) FROM logins l JOIN personal p ON p.seq = l.seq
+            WHERE l.seq > (SELECT coalesce(max(seq), 0) - ? FROM entries) AND l.decided_by = 'server'
+            AND l.outcome = 'granted' ORDER BY l.seq""",
+            (latest,),
+        )
+        return dict(rows.fetchall())
+
     def memory(self, key: str) -> str | None:
         """A fact that was to be remembered."""
         row = self._connection.execute("SELECT value FROM memory WHERE key = ?", (key,)).fetchone()

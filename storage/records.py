@@ -128,13 +128,14 @@ class Logout:
 class OutageStep:
     """A change of an upstream's state. step: failed, offline, recovered, drained; `state` is the state it led to.
 
-    `outage` numbers the outages of an upstream (the `at` of its first failed contact). `boot_id` and `boot_ms`
+    `outage` numbers the outages of an upstream (the `at` of its first failed contact); None is never kept: a change of state
+    without an outage (records of an earlier run have been forwarded) is a `Note`. `boot_id` and `boot_ms`
     (CLOCK_BOOTTIME) let a restart work out how much time has passed.
     """
 
     at: int
     upstream: str
-    outage: int
+    outage: int | None
     step: str
     state: str
     cause: str
@@ -144,7 +145,8 @@ class OutageStep:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One try to forward a record and how it ended: delivered, unanswered, refused, unknown (cut while in flight), dropped.
+    """One try to forward a record and how it ended: delivered, unanswered, refused, unsent (taken, then
+    contact was lost), unknown (cut while in flight), dropped.
 
     `state` is where the record stands afterwards: None when it has left the outbox. `maybe_twice` names a record that the
     server may have taken although it did not (or not in time) say so: when it is sent again, it may stand there twice.

@@ -155,6 +155,7 @@ def _last_outage(outage: dict[str, Any] | None, now: float) -> Iterable[Text]:
     figures = ", ".join(
         count(int(outage.get(key) or 0), one)
         for key, one in (("logins", "login"), ("jobs", "job"), ("pages", "page"), ("unknown_cards", "unknown card"))
+        if outage.get(key) is not None
     )
     drained = f"; all forwarded at {local(outage['drained'], now)}" if outage.get("drained") else ""
     yield Text(f"Last outage  began {local(outage.get('started'), now)}, {lasted}; {figures}{drained}")

@@ -152,12 +152,10 @@ def _by_dialect(
 ) -> msgspec.Struct | None:
     """Read a table by the dialect that it names; one that is not built yet is a mistake of its own."""
     dialect = table.get("dialect")
-    wanted = known.get(dialect, known["radius"]) if isinstance(dialect, str) else known["radius"]
-    raw = reader.table(wanted, table, at)
     if isinstance(dialect, str) and dialect in tables.UPSTREAMS and dialect != "radius":
         reader.problem((*at, "dialect"), f'dialect "{dialect}" is not built yet; this version speaks "radius" only')
         return None
-    return raw
+    return reader.table(known["radius"], table, at)
 
 
 def _hosts(reader: Reader, address: str | list[str], at: KeyPath) -> tuple[str, ...] | None:

@@ -214,17 +214,28 @@ class Radius(Struct):
     job: Table = field(default_factory=dict)
 
 
+Attribute = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description='the name of an attribute, or "" where the devices do not tell it',
+        examples=['"Locum-Pages"'],
+    ),
+]
+
+
 class RadiusJob(Struct):
-    kind: Text = "Locum-Job-Kind"
-    job_id: Text = "Locum-Job-Id"
-    pages: Text = "Locum-Pages"
-    color_pages: Text = "Locum-Color-Pages"
-    sheets: Text = "Locum-Sheets"
-    copies: Text = "Locum-Copies"
-    duplex: Text = "Locum-Duplex"
-    paper: Text = "Locum-Paper"
-    document: Text = "Locum-Document"
-    account: Text = "Locum-Account"
+    kind: Attribute = "Locum-Job-Kind"
+    job_id: Attribute = "Locum-Job-Id"
+    pages: Attribute = "Locum-Pages"
+    color_pages: Attribute = "Locum-Color-Pages"
+    sheets: Attribute = "Locum-Sheets"
+    copies: Attribute = "Locum-Copies"
+    duplex: Attribute = "Locum-Duplex"
+    paper: Attribute = "Locum-Paper"
+    document: Attribute = "Locum-Document"
+    account: Attribute = "Locum-Account"
 
 
 UPSTREAMS: dict[str, type[Struct]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -223,7 +224,7 @@ def test_pauses_grow_and_have_jitter(make_house: Make) -> None:
         house.account()
         house.pass_time(120)
         at = tries(house)
-        pauses = [later - earlier - 5 for earlier, later in zip(at, at[1:], strict=False)]
+        pauses = [later - earlier - 5 for earlier, later in pairwise(at)]
         for step, pause in enumerate(pauses):
             assert 0.8 * 5 * 2**step - 0.2 <= pause <= 1.2 * 5 * 2**step + 0.2
         assert len(pauses) >= 3

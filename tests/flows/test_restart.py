@@ -322,7 +322,7 @@ def test_a_crash_while_draining_loses_nothing_and_names_every_copy(make_house: M
 def test_a_pause_goes_on_over_a_restart(house: House) -> None:
     house.silent_for_session.add(b"s1")
     house.account()
-    house.pass_time(26)
+    house.pass_time(17)
     house.to_server.clear()
     house.restart(down_for=0.1)
     house.pass_time(3)

@@ -22,7 +22,7 @@ from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.site import Site
 from proxy.tally import Tally
-from storage.records import Counts, Mode, Note, OutboxItem, OutboxState, Personal, Quarantined, Record, Stored
+from storage.records import Counts, Mode, Note, OpenSession, OutboxItem, OutboxState, Personal, Quarantined, Record, Stored
 
 MOST_OPEN = 65536
 
@@ -32,8 +32,11 @@ Digest = tuple[str, bytes]
 class DeviceRecord:
     """One record on its way to stable storage and the server, with everybody who waits for its acknowledgement."""
 
-    def __init__(self, flow: AccountingFlow, asked: Asked, raw: bytes, record: Record) -> None:
+    def __init__(
+        self, flow: AccountingFlow, asked: Asked, raw: bytes, record: Record, session: OpenSession | None
+    ) -> None:
         self.flow = flow
+        self.session = session
         self.raw = raw
         self.record = record
         self.waiting: dict[tuple[Peer, int, bytes], Asked] = {_key(asked): asked}
@@ -104,8 +107,10 @@ class AccountingFlow:
         if len(self._open) >= MOST_OPEN:
             return self._tally.note("too-many-records", client, "too many records at once; some left to the device", at.now)
         request = read(asked.packet, self.mapping)
-        record = self._record(asked, raw, request, digests, at)
-        entry = DeviceRecord(self, asked, raw, record)
+        device = device_of(request.nas_identifier, request.nas_address, client)
+        session = self._session(device, request)
+        record = self._record(asked, raw, request, device, session, digests, at)
+        entry = DeviceRecord(self, asked, raw, record, session)
         for digest in digests:
             self._open[client, digest] = entry
         commands: list[Command] = [Keep(record, self, entry)]
@@ -149,9 +154,9 @@ class AccountingFlow:
         )
         sent = self.upstream.adopt(item, record.outbox, at, entry)
         if sent is None:
-            return self.acknowledge(entry, ()) + self._session_ends(record, at) + commands
+            return self.acknowledge(entry, ()) + self._session_ends(entry, at) + commands
         entry.relayed_at = at.now
-        return sent + self._session_ends(record, at) + commands
+        return sent + self._session_ends(entry, at) + commands
 
     def _not_kept(self, entry: DeviceRecord, error: str, at: Moment) -> list[Command]:
         record = entry.record
@@ -176,22 +181,26 @@ class AccountingFlow:
         }
         return [Keep(Note(at.wall, "gap", data), wait=False)]
 
-    def _session_ends(self, record: Record, at: Moment) -> list[Command]:
+    def _session_ends(self, entry: DeviceRecord, at: Moment) -> list[Command]:
+        record, ended = entry.record, []
         if record.event in (Status.ON, Status.OFF):
             ended = self.site.sessions.end(record.device, "restart", at)
-        elif record.event == Status.STOP and record.mode is Mode.OFFLINE:
-            ended = self.site.sessions.end(record.device, "stop", at)
-        else:
-            ended = []
+        elif record.event == Status.STOP and entry.session is not None:
+            ended = self.site.sessions.end_marked(record.device, entry.session.session, "stop", at)
         return [Keep(logout, wait=False) for logout in ended]
 
     def _record(
-        self, asked: Asked, raw: bytes, request: AccountingRequest, digests: tuple[bytes, ...], at: Moment
+        self,
+        asked: Asked,
+        raw: bytes,
+        request: AccountingRequest,
+        device: str,
+        session: OpenSession | None,
+        digests: tuple[bytes, ...],
+        at: Moment,
     ) -> Record:
-        device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
         job, name = request.job, request.user_name or ""
-        is_card = self.card_pattern.fullmatch(name) is not None
-        mode, card = self._session(device, request, normal_card(name) if is_card else "")
+        card = session.card if session else self._card(name)
         ended = None if request.event_timestamp is None else request.event_timestamp * 1000
         started = None if ended is None or request.session_time is None else ended - request.session_time * 1000
         order_key = f"{device}|{request.session_id}"
@@ -204,7 +213,7 @@ class AccountingFlow:
             client=asked.peer[0],
             event=request.status.value,
             session=request.session_id,
-            mode=mode,
+            mode=session.mode if session else self._mode(device, request),
             order_key=order_key,
             personal=Personal(
                 card=card,
@@ -225,23 +234,30 @@ class AccountingFlow:
             outbox=OutboxState.SENT if may_relay else OutboxState.WAITING,
         )
 
-    def _session(self, device: str, request: AccountingRequest, card: str) -> tuple[Mode, str]:
-        """Whose session this is: one that Locum granted (by its mark, or the same card on the same device), or not."""
+    def _card(self, name: str) -> str:
+        return normal_card(name) if self.card_pattern.fullmatch(name) else ""
+
+    def _session(self, device: str, request: AccountingRequest) -> OpenSession | None:
+        """The session that Locum granted and this record is of: by its mark, or by the same card on the same device."""
         for mark in request.classes:
             session = self.site.sessions.marked(device, mark.hex())
             if session is not None:
-                return session.mode, session.card
-        session = self.site.sessions.on(device)
+                return session
+        session, card = self.site.sessions.on(device), self._card(request.user_name or "")
         if session is not None and card and session.card == card:
-            return session.mode, card
-        if request.user_name and self.site.online_users.get(device) == request.user_name:
-            return Mode.ONLINE, card
-        return Mode.UNKNOWN, card
+            return session
+        return None
+
+    def _mode(self, device: str, request: AccountingRequest) -> Mode:
+        """The mode of a record that belongs to no session of Locum's."""
+        user = self.site.online_users.get(device)
+        return Mode.ONLINE if user and user == normal_card(request.user_name or "") else Mode.UNKNOWN
 
     def _problem(self, record: Record, raw: bytes, problem: str, at: Moment) -> list[Command]:
-        kept = Keep(Quarantined(at.wall, "radius", record.device, record.client, problem, raw), wait=False)
         text = f"a record of {record.device} cannot be read in full ({problem}); it is kept and forwarded as it came"
-        return [kept, *self._tally.note(f"record-{problem}", record.client, text, at.now)]
+        told = self._tally.note(f"record-{problem}", record.client, text, at.now)
+        kept = Keep(Quarantined(at.wall, "radius", record.device, record.client, problem, raw), wait=False)
+        return [*told, kept] if told else []
 
     def _sign(self, asked: Asked, attributes: Attributes) -> bytes:
         states = asked.proxy_states()

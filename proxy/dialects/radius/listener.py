@@ -17,7 +17,7 @@ from proxy.commands import Command, Keep, Send
 from proxy.dialects.radius.accounting import AccountingFlow
 from proxy.dialects.radius.clients import Asked, Client, Clients
 from proxy.dialects.radius.logins import LoginFlow
-from proxy.events import Event, Kept, Moment, NotKept, Received, Ticked
+from proxy.events import Event, Kept, NotKept, Received, Ticked
 from proxy.tally import Tally
 from storage.records import Quarantined
 
@@ -99,9 +99,8 @@ class RadiusListener:
     def _dropped(self, event: Received, error: ProtocolError) -> list[Command]:
         address = event.peer[0]
         commands = self._tally.note(error.reason, address, f"a datagram from {address} was dropped: {error}", event.at.now)
-        if event.channel == self.accounting.channel and isinstance(error, Malformed):
-            commands += self._quarantine(event, error.reason, event.at)
+        if commands and event.channel == self.accounting.channel and isinstance(error, Malformed):
+            # With its line, so as rarely: anyone could send these.
+            kept = Quarantined(event.at.wall, "radius", "", address, error.reason, event.data)
+            commands.append(Keep(kept, wait=False))
         return commands
-
-    def _quarantine(self, event: Received, reason: str, at: Moment) -> list[Command]:
-        return [Keep(Quarantined(at.wall, "radius", "", event.peer[0], reason, event.data), wait=False)]

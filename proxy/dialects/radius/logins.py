@@ -173,7 +173,7 @@ class LoginFlow:
         except ProtocolError as error:
             return self._tally.note(error.reason, self.upstream.name, f"an answer cannot be passed on: {error}", at.now)
         if outcome == "granted":
-            self.site.logged_in_online(login.device, login.request.user_name)
+            self.site.logged_in_online(login.device, normal_card(login.request.user_name))
         ended = self.site.sessions.end(login.device, "next-login", at) if outcome == "granted" else []
         return [
             self._answer(login, answer, at),

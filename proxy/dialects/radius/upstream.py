@@ -176,6 +176,9 @@ class RadiusUpstream(Upstream):
             )
         except TooLarge as error:
             return self._tally.note(error.reason, self.name, f"a login is too large to be relayed: {error}", at.now)
+        if login.pending is None:
+            words = f"{self.name}: too many logins wait for the server's answer; one was left to its device"
+            return commands + self._tally.note("no-identifier", self.name, words, at.now)
         self._port(AUTH).contact.sent(at.now)
         return commands
 
