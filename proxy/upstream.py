@@ -148,12 +148,9 @@ class Upstream(ABC):
         """Whether a record of this key may go out at once."""
         return self.relays_records and self.outbox.is_free(order_key)
 
-    def adopt(self, item: OutboxItem, state: OutboxState, at: Moment, waiter: Waiter) -> list[Command] | None:
-        """A record was kept as `state`: send it at once if it was kept as sent and still may go, else let it wait.
-
-        None: it waits, and nobody need wait for the server's answer.
-        """
-        if state is not OutboxState.SENT or not self.may_relay(item.order_key):
+    def adopt(self, item: OutboxItem, at: Moment, waiter: Waiter) -> list[Command] | None:
+        """A record was kept as sent: send it at once if it still may go. None: it waits, nobody need wait for an answer."""
+        if not self.may_relay(item.order_key):
             self.outbox.add(item.seq, item.order_key)
             return None
         self.outbox.add_sent(item.seq, item.order_key)

@@ -7,8 +7,10 @@ whatever comes next. Nothing is announced before it succeeded.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -17,9 +19,12 @@ from proxy.net.crashpoints import AFTER_COMMIT, BEFORE_COMMIT, reached
 from storage.errors import StorageError
 from storage.records import Keepable, Outcome
 
-GATHER = 0.25
-MOST_GATHERED = 2048
-LARGEST_BATCH = 2048
+NICE = 5
+"""How far the thread stands back (nice(2)): a login in hand goes before the writing down of those that were answered."""
+
+GATHER = 0.1
+MOST_GATHERED = 1024
+LARGEST_BATCH = 1024
 
 Result = Outcome | StorageError
 Done = Callable[[Sequence[Keep], Sequence[Result]], None]
@@ -88,6 +93,8 @@ class Writer:
             self._queue.put(keep)
 
     def _work(self) -> None:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (first := self._queue.get()) is not None:
             batch, more = [first], True
             while more and len(batch) < LARGEST_BATCH and not self._queue.empty():

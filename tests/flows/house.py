@@ -242,7 +242,8 @@ class House:
             self._odd = not self._odd
             self.wall += 62 + self._odd
             moment = self.moment()
-            for flow in (*self.assembly.upstreams.values(), self.listener):
+            flows: list[Flow] = [*self.assembly.upstreams.values(), self.listener]
+            for flow in flows:
                 self.dispatch(flow, Ticked(moment))
 
     def until(self, state: State, most: float = 60.0) -> None:
@@ -434,7 +435,7 @@ class House:
                 self.dispatch(keep.owner, NotKept(keep.token, "the disk is full", self.moment()))
             return
         (outcome,) = self.ledger.commit([keep.change])
-        assert not isinstance(outcome, StorageError)
+        assert not isinstance(outcome, StorageError), f"{outcome}: {keep.change}"
         self.run(keep.then)
         if keep.token is not None and keep.owner is not None:
             self.dispatch(keep.owner, Kept(keep.token, outcome, self.moment()))

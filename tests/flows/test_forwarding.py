@@ -215,7 +215,7 @@ def tries(house: House) -> list[float]:
 
 
 def test_pauses_grow_and_have_jitter(make_house: Make) -> None:
-    seen = set()
+    seen: set[tuple[float, ...]] = set()
     for _ in range(2):
         house = make_house()
         house.moment()

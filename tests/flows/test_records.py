@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,18 @@ def test_a_record_that_cannot_be_read_in_full_is_kept_forwarded_and_quarantined(
     assert house.rows("SELECT reason FROM quarantine") == [("acct-delay-time-unreadable",)]
 
 
+@pytest.mark.parametrize("odd", ["\\u0000", "a\\u0000b", "\0", "\\", '"', "\ufffd", "\u2028"])
+def test_any_text_on_the_wire_can_be_kept(offline: House, odd: str) -> None:
+    packets = [
+        offline.account(job="1", name=odd),
+        offline.account(job="2", session=odd),
+        offline.account(job="3", device=odd),
+        offline.account(vendor_attribute(32473, 9, odd.encode()), job="4"),
+    ]
+    assert [offline.code(packet) for packet in packets] == [ACK] * 4
+    assert jobs(offline) == 4
+
+
 @pytest.mark.parametrize("status", [1, 2, 3, 7, 8, 15])
 def test_every_kind_of_record_is_kept_and_forwarded(offline: House, status: int) -> None:
     packet = offline.account(status=status, pages=None)
@@ -205,7 +218,7 @@ def test_every_identifier_that_asked_is_answered(house: House) -> None:
 # Repeats
 
 
-def again(house: House, *attributes: tuple[int, bytes], **how: str) -> bytes:
+def again(house: House, *attributes: tuple[int, bytes], **how: Any) -> bytes:
     packet = house.account(*attributes, **how)
     house.pass_time(1)
     return packet

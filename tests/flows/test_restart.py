@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,7 @@ def test_proven_outlives_a_restart(house: House) -> None:
 
 
 @pytest.mark.parametrize("change", [{"secret": b"other"}, {"addresses": ("192.0.2.77",)}, {"auth_port": 1645}])
-def test_another_secret_address_or_port_at_a_restart_is_unproven(house: House, change: dict[str, object]) -> None:
+def test_another_secret_address_or_port_at_a_restart_is_unproven(house: House, change: dict[str, Any]) -> None:
     house.server_up = False
     house.restart(down_for=1, **change)
     assert not house.upstream.link.proven

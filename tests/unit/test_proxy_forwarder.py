@@ -192,7 +192,7 @@ class Forwarding(RuleBasedStateMachine):
 
 
 TestForwarding = Forwarding.TestCase
-TestForwarding.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestForwarding.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 
 
 def test_dropping_one_set_aside_forgets_none_that_waits() -> None:
@@ -262,3 +262,14 @@ def test_a_pause_taken_over_is_never_longer_than_the_longest() -> None:
     forwarder = Forwarder(4)
     forwarder.load([WaitingRef(1, "k", WALL + 86_400_000)], moment(0.0))
     assert forwarder.due(LONGEST_PAUSE * (1 + JITTER), 4) == (1,)
+
+
+def test_a_pause_that_an_admin_cut_short_does_not_shorten_the_next_one() -> None:
+    forwarder = Forwarder(4)
+    forwarder.add_sent(1, "k")
+    forwarder.pause(1, 10.0)
+    forwarder.hurry(1)
+    assert forwarder.due(5.0, 4) == (1,)
+    forwarder.pause(1, 30.0)
+    assert forwarder.due(11.0, 4) == ()
+    assert forwarder.due(30.0, 4) == (1,)

@@ -148,15 +148,21 @@ class AccountingFlow:
         commands = self._note_gap(at)
         if not isinstance(event.outcome, Stored) or record.outbox is None:
             return self.acknowledge(entry, ()) + commands
-        stored = event.outcome
-        item = OutboxItem(
-            stored.seq, stored.id, record.at, record.upstream, "radius", record.device, record.order_key, 0, 0, entry.raw
-        )
-        sent = self.upstream.adopt(item, record.outbox, at, entry)
+        commands += self._session_ends(entry, at)
+        if record.outbox is OutboxState.WAITING:
+            self.upstream.outbox.add(event.outcome.seq, record.order_key)
+            return self.acknowledge(entry, ()) + commands
+        sent = self.upstream.adopt(self._item(entry, event.outcome), at, entry)
         if sent is None:
-            return self.acknowledge(entry, ()) + self._session_ends(entry, at) + commands
+            return self.acknowledge(entry, ()) + commands
         entry.relayed_at = at.now
-        return sent + self._session_ends(entry, at) + commands
+        return sent + commands
+
+    @staticmethod
+    def _item(entry: DeviceRecord, stored: Stored) -> OutboxItem:
+        record = entry.record
+        names = (record.upstream, record.dialect, record.device, record.order_key)
+        return OutboxItem(stored.seq, stored.id, record.at, *names, tries=0, first_try=0, raw=entry.raw)
 
     def _not_kept(self, entry: DeviceRecord, error: str, at: Moment) -> list[Command]:
         record = entry.record
