@@ -26,12 +26,13 @@ from proxy.dialects.radius.logins import LoginFlow
 from proxy.dialects.radius.upstream import RadiusUpstream, Settings
 from proxy.events import Channel, Moment
 from proxy.link import Clock, Link, Resumed, State
+from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
 from storage.cards import CardMemory
 from storage.outbox import Outbox
 from storage.reader import Reader
-from storage.records import OutageStep
+from storage.records import Note, OutageStep
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -53,7 +54,7 @@ def passed_since(step: OutageStep, clock: Clock, last_entry_at: int, at: Moment)
 
 
 class Assembly:
-    """All flows of one appliance, by name and by port."""
+    """All flows of one appliance, by name and by port. `notes`: what putting them together did that the ledger must know."""
 
     def __init__(self, config: Config, connection: sqlite3.Connection, reader: Reader, key: bytes, at: Moment) -> None:
         self.config = config
@@ -61,6 +62,7 @@ class Assembly:
         self.upstreams: dict[str, RadiusUpstream] = {}
         self.listeners: dict[Channel, RadiusListener] = {}
         self.mapping = _mapping(config)
+        self.notes: list[Note] = []
         self._reader = reader
         self._outbox = Outbox(connection)
         self._key = key
@@ -70,8 +72,8 @@ class Assembly:
         self._configure_site(config)
         for upstream in config.upstreams:
             self.upstreams[upstream.name] = self._new_upstream(upstream, config, at)
-        for session in reader.open_sessions(at.wall):
-            self.site.sessions.restore(session)
+        for session, ended in reader.sessions(at.wall - REMEMBERED_AFTER_END):
+            self.site.sessions.restore(session, ended=ended)
         self.site.online_users.update(reader.online_users())
         for device in reader.devices():
             self.site.seen[device.device] = Seen(
@@ -88,7 +90,6 @@ class Assembly:
             self.site,
             self.tally,
             self.mapping,
-            config.offline.card_pattern,
             relays=listen.upstream == listen.records_to,
         )
         return channel, RadiusListener(_clients(listen), logins, accounting, self.tally)
@@ -107,7 +108,6 @@ class Assembly:
             if listener is not None:
                 listener.configure(_clients(listen))
                 listener.accounting.mapping = self.mapping
-                listener.accounting.card_pattern = config.offline.card_pattern
         for name in self.upstreams.keys() - {upstream.name for upstream in config.upstreams}:
             del self.upstreams[name]
         for upstream in config.upstreams:
@@ -174,9 +174,12 @@ class Assembly:
             if not flow.outbox.empty:
                 cause = "records of an earlier run wait"
                 flow.link.resume(Resumed(State.RECOVERING, at.now, at.wall, cause, None, at.now))
+                data: dict[str, str | int] = {"upstream": flow.name, "state": State.RECOVERING.value, "cause": cause}
+                self.notes.append(Note(at.wall, "state", data))
             return
         since = at.now - passed_since(step, self._clock, self._reader.last_entry_at() or 0, at)
-        flow.link.resume(Resumed(State(step.state), since, step.at, step.cause, step.outage, since))
+        left = since if step.state == State.RECOVERING and self._reader.was_offline(step) else float("-inf")
+        flow.link.resume(Resumed(State(step.state), since, step.at, step.cause, step.outage, since, left))
 
     def _configure_site(self, config: Config) -> None:
         self.site.policy = _policy(config.offline)

@@ -66,7 +66,7 @@ class Asker(Protocol):
         try:
             request = json.loads(line)
             handler = self._handlers[request["command"]]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             self._answer({"ok": False, "error": f"no such command; known are {', '.join(sorted(self._handlers))}"})
             return
         try:
@@ -128,16 +128,17 @@ class Control:
         try:
             with control_socket(self._state_dir) as short:
                 listening.bind(short)
+                listening.listen(16)
+                # Twisted opens what it adopts to everybody, by the name that it was bound by.
+                self._port = self._reactor.adoptStreamPort(listening.fileno(), socket.AF_UNIX, factory)
         finally:
             os.umask(before)
-        listening.listen(16)
+        path.chmod(0o660)
         with suppress(KeyError, PermissionError):
             group = grp.getgrnam(GROUP).gr_gid
             os.chown(path, -1, group)
             os.chown(self._state_dir, -1, group)
-        self._port = self._reactor.adoptStreamPort(listening.fileno(), socket.AF_UNIX, factory)
         listening.close()
-        path.chmod(0o660)  # Twisted opens what it adopts to everybody
 
     def close(self) -> None:
         """Stop listening and remove the socket."""

@@ -94,12 +94,14 @@ class Hands:
 
     def _list(self, request: dict[str, Any], who: str) -> list[dict[str, Any]]:
         state, limit = request.get("state"), request.get("limit")
-        if state is not None and state not in set(OutboxState):
+        if state is not None and (not isinstance(state, str) or state not in set(OutboxState)):
             raise Refusal(f"no such state: {state}; known are {', '.join(OutboxState)}")
         return self._board.outbox_rows(state, limit if isinstance(limit, int) else None)
 
     def _retry(self, request: dict[str, Any], who: str) -> Deferred[Any]:
         identifiers = request.get("ids")
+        if identifiers is not None and not isinstance(identifiers, list):
+            raise Refusal("ids must be a list of ids, or null for all that were set aside")
         seqs = () if identifiers is None else tuple(self._seq(str(each)) for each in identifiers)
         if identifiers is not None and not seqs:
             raise Refusal("no record was named")

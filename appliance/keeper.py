@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from storage.errors import CannotStore, StorageError
 from storage.ledger import Ledger
@@ -39,8 +40,8 @@ class Keeper:
                 return self._commit(batch)
             except CannotStore:
                 self._watch.failed()
-                self._looked = float("-inf")
-                self._look(time.monotonic())
+                self._looked = time.monotonic()
+                self.space = None if self.space is None else replace(self.space, level=Level.FULL)
                 allowed = [item for item in batch if may_be_kept(item, Level.FULL)]
         results = iter(self._commit(allowed))
         refused = CannotStore(self.error or FULL)

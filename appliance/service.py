@@ -281,7 +281,8 @@ class Service:
         moment = this_moment()
         keep = self.driver.writer.keep
         note: dict[str, str | int] = {"version": __version__, "config": self.config.digest, "in_flight": len(self._in_flight)}
-        keep(Keep(Note(moment.wall, "start", note)))
+        for each in (Note(moment.wall, "start", note), *self.assembly.notes):
+            keep(Keep(each))
         for words in self._ledger.words:
             self._say("warning", words)
         if self._in_flight:

@@ -67,7 +67,7 @@ class Forwarder:
         self._key_of: dict[int, int] = {}
         self._ready: list[int] = []
         self._pausing: list[tuple[float, int]] = []
-        self._held: set[int] = set()
+        self._held: dict[int, float] = {}
         self._in_flight: set[int] = set()
         self._dropped: set[int] = set()
 
@@ -77,7 +77,8 @@ class Forwarder:
             key = hash(ref.order_key)
             if ref.next_try > at.wall and key not in self._busy and key not in self._waiting:
                 self._begin(ref.seq, key)
-                self._pause(ref.seq, at.now + (ref.next_try - at.wall) / 1000)
+                # No longer than any pause is: the clock may have been set back meanwhile.
+                self._pause(ref.seq, at.now + min((ref.next_try - at.wall) / 1000, LONGEST_PAUSE * (1 + JITTER)))
             else:
                 self.add(ref.seq, ref.order_key)
 
@@ -105,7 +106,9 @@ class Forwarder:
         flight: a few at a time cost as much as many.
         """
         while self._pausing and self._pausing[0][0] <= now:
-            self.hurry(heapq.heappop(self._pausing)[1])
+            until, seq = heapq.heappop(self._pausing)
+            if self._held.get(seq) == until:
+                self.hurry(seq)
         room = min(window - len(self._in_flight), MOST_AT_ONCE)
         if room < least and self._in_flight:
             return ()
@@ -130,7 +133,7 @@ class Forwarder:
         if key is None:
             return
         self._in_flight.discard(seq)
-        self._held.discard(seq)
+        self._held.pop(seq, None)
         del self._busy[key]
         behind = self._behind.get(key)
         while behind and key not in self._busy:
@@ -152,8 +155,7 @@ class Forwarder:
 
     def hurry(self, seq: int) -> None:
         """A pause is over, or an admin wants it to be."""
-        if seq in self._held:
-            self._held.discard(seq)
+        if self._held.pop(seq, None) is not None:
             heapq.heappush(self._ready, seq)
 
     def knows(self, seq: int) -> bool:
@@ -161,10 +163,10 @@ class Forwarder:
         return seq in self._key_of
 
     def drop(self, seq: int, order_key: str) -> None:
-        """An admin took a waiting record out."""
+        """An admin took a record out: one that waits, or one that was set aside and is not known here any more."""
         if seq in self._key_of:
             self.gone(seq)
-        elif self._waiting[hash(order_key)]:
+        elif seq in self._behind.get(hash(order_key), ()) or seq in self._seqs[self._head :]:
             self._count_down(hash(order_key))
             self._dropped.add(seq)
 
@@ -201,7 +203,7 @@ class Forwarder:
         self._key_of[seq] = key
 
     def _pause(self, seq: int, until: float) -> None:
-        self._held.add(seq)
+        self._held[seq] = until
         heapq.heappush(self._pausing, (until, seq))
 
     def _count_down(self, key: int) -> None:

@@ -57,6 +57,7 @@ class Resumed:
     cause: str
     outage_wall: int | None
     delay_from: float
+    left_offline: float = float("-inf")
 
 
 class Link:
@@ -81,6 +82,7 @@ class Link:
         self.since, self.since_wall = found.since, found.since_wall
         self.outage_wall = found.outage_wall
         self._delay_from = found.delay_from
+        self._left_offline = found.left_offline
 
     def prove(self, now: float) -> None:
         """The server was heard with its present address and secret. An outage's delay counts from here at the earliest."""
@@ -88,9 +90,10 @@ class Link:
             self.proven = True
             self._delay_from = now
 
-    def unprove(self) -> None:
-        """Address or secret have changed."""
+    def unprove(self, at: Moment) -> list[OutageStep]:
+        """Address or secret have changed: what was granted on the old ones' word ends with them."""
         self.proven = False
+        return [self._go(State.GRACE, "its address or secret was changed", at)] if self.state is State.OFFLINE else []
 
     def delay_has_passed(self, now: float) -> bool:
         """Whether grace is over at `now`, were the server proven."""

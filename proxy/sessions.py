@@ -28,10 +28,11 @@ class Sessions:
         self._open[session.device] = session
         return ended
 
-    def restore(self, session: OpenSession) -> None:
+    def restore(self, session: OpenSession, *, ended: bool = False) -> None:
         """A session found in the ledger at start, in the order in which they began."""
         self._by_mark[session.session] = session
-        self._open[session.device] = session
+        if not ended:
+            self._open[session.device] = session
 
     def end(self, device: str, cause: str, at: Moment) -> list[Logout]:
         """The session open on `device`, if any, ends because of `cause`."""

@@ -68,6 +68,11 @@ class Site:
         seen.client, seen.kept = client, at.now
         return [Keep(DeviceSeen(at.wall, device, client, dialect, upstream), wait=False)]
 
+    def logged_out_online(self, device: str, user: str | None = None) -> None:
+        """The session that the server had granted on this device (to this user, if one is named) has ended."""
+        if user is None or self.online_users.get(device) == user:
+            self.online_users.pop(device, None)
+
     def logged_in_online(self, device: str, user: str) -> None:
         """The server granted a login: the device's next records belong to an online session."""
         if len(self.online_users) >= MOST_REMEMBERED:

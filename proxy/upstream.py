@@ -65,7 +65,7 @@ class Upstream(ABC):
         self.steadiness = Steadiness(recover_after)
         self.outbox = Forwarder(window)
         self.subscribers: list[Subscriber] = []
-        self._last_answer = float("-inf")
+        self._last_answer = 0
         self._unwritten: list[Delivery] = []
         self._write_again = float("inf")
 
@@ -101,12 +101,21 @@ class Upstream(ABC):
 
     def signal(self, signal: Signal, cause: str, at: Moment) -> list[Command]:
         """Tell the link; keep and tell what changed, and pass it on."""
-        steps = self.link.handle(signal, cause, at)
+        return self._entered(self.link.handle(signal, cause, at), at)
+
+    def set_proven(self, proven: bool, at: Moment) -> list[Command]:
+        """Whether the server was heard with its present address and secret, after either may have changed."""
+        if proven:
+            self.link.proven = True
+            return []
+        return self._entered(self.link.unprove(at), at)
+
+    def _entered(self, steps: list[OutageStep], at: Moment) -> list[Command]:
         if not steps:
             return []
         commands: list[Command] = []
         for step in steps:
-            commands += [Keep(_kept_as(step), wait=False), *self._words(State(step.state), cause)]
+            commands += [Keep(kept_as(step), wait=False), *self._words(State(step.state), step.cause)]
         if not self.link.state.relays:
             commands += self.cut("contact lost", at)
         for subscriber in self.subscribers:
@@ -185,7 +194,7 @@ class Upstream(ABC):
 
     def delivered(self, item: OutboxItem, at: Moment, *, user: str = "", maybe_twice: bool = False) -> list[Command]:
         """The server has acknowledged the record. `maybe_twice`: it was sent more than once, so it may stand there twice."""
-        self._last_answer = at.now
+        self._last_answer = at.wall
         return self._write(item, "delivered", None, item.tries + 1, at, user=user, maybe_twice=maybe_twice)
 
     def refused(self, item: OutboxItem, answer: str, at: Moment) -> list[Command]:
@@ -193,11 +202,11 @@ class Upstream(ABC):
         told = Tell("error", f"{self.name}: the server refused a record; see 'locum outbox list'", {"record": item.id})
         return [*self._write(item, "refused", OutboxState.REJECTED, item.tries + 1, at, answer=answer), told]
 
-    def unanswered(self, item: OutboxItem, sent: float, at: Moment) -> list[Command]:
-        """A try ran out without an answer, though contact was not lost. `sent`: when it was first sent (monotonic)."""
+    def unanswered(self, item: OutboxItem, at: Moment) -> list[Command]:
+        """A try ran out without an answer, though contact was not lost."""
         if item.seq == UNKEPT:
             return []
-        verdict = after_unanswered(item, self._last_answer > sent, at)
+        verdict = after_unanswered(item, self._last_answer > (item.first_try or item.at), at)
         if verdict.state is OutboxState.REJECTED:
             words = f"{self.name}: a record went unanswered {verdict.tries} times while others were answered; set aside"
             told = Tell("error", words, {"record": item.id})
@@ -282,7 +291,8 @@ class Upstream(ABC):
         return [Tell(level, text, {"upstream": name, "state": state.value})]
 
 
-def _kept_as(step: OutageStep) -> OutageStep | Note:
+def kept_as(step: OutageStep) -> OutageStep | Note:
+    """How a change of state is kept: as a step of its outage, or, where there is none, as a note."""
     if step.outage is not None:
         return step
     return Note(step.at, "state", {"upstream": step.upstream, "state": step.state, "cause": step.cause})

@@ -16,10 +16,10 @@ from storage import database, times
 from storage.errors import in_our_words
 from storage.records import Mode, OpenSession, OutageStep
 
-_OPEN_SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), l.at, l.expires_at, l.mode
+_SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), l.at, l.expires_at, l.mode,
+EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session)
 FROM logins l LEFT JOIN personal p ON p.seq = l.seq
-WHERE l.session <> '' AND l.expires_at > ? AND l.outcome = 'granted'
-AND NOT EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session) ORDER BY l.seq"""
+WHERE l.session <> '' AND l.expires_at > ? AND l.outcome = 'granted' ORDER BY l.seq"""
 _LAST_STEPS = """SELECT at, upstream, outage, step, state, cause, boot_id, boot_ms FROM outage_events
 WHERE seq IN (SELECT max(seq) FROM outage_events GROUP BY upstream) ORDER BY seq"""
 _LAST_OUTAGE = """SELECT upstream, started, offline, recovered, drained, first_seq, recovered_seq FROM outages
@@ -70,13 +70,24 @@ class Reader:
         self._connection = connection
 
     @in_our_words
-    def open_sessions(self, now: int) -> list[OpenSession]:
-        """Sessions that Locum granted, neither ended nor expired at `now` (ms), oldest first."""
-        rows = self._connection.execute(_OPEN_SESSIONS, (times.text(now),))
-        return [
-            OpenSession(session, device, upstream, card, times.milliseconds(at), times.milliseconds(until), Mode(mode))
-            for session, device, upstream, card, at, until, mode in rows
-        ]
+    def sessions(self, since: int) -> list[tuple[OpenSession, bool]]:
+        """Sessions that Locum granted and that expire after `since` (ms), oldest first, and whether each has ended."""
+        found = []
+        for session, device, upstream, card, at, until, mode, ended in self._connection.execute(
+            _SESSIONS, (times.text(since),)
+        ):
+            began, expires = times.milliseconds(at), times.milliseconds(until)
+            found.append((OpenSession(session, device, upstream, card, began, expires, Mode(mode)), bool(ended)))
+        return found
+
+    @in_our_words
+    def was_offline(self, step: OutageStep) -> bool:
+        """Whether the outage of this step led offline."""
+        row = self._connection.execute(
+            "SELECT 1 FROM outage_events WHERE upstream = ? AND outage = ? AND step = 'offline' LIMIT 1",
+            (step.upstream, times.text_or_none(step.outage)),
+        ).fetchone()
+        return row is not None
 
     @in_our_words
     def open_outages(self) -> dict[str, OutageStep]:

@@ -14,10 +14,14 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
+from twisted.logger import Logger
+
 from proxy.commands import Keep
 from proxy.net.crashpoints import AFTER_COMMIT, BEFORE_COMMIT, reached
 from storage.errors import StorageError
 from storage.records import Keepable, Outcome
+
+log = Logger()
 
 NICE = 5
 """How far the thread stands back (nice(2)): a login in hand goes before the writing down of those that were answered."""
@@ -114,3 +118,6 @@ class Writer:
             return self._store.commit([keep.change for keep in batch])
         except StorageError as error:
             return [error] * len(batch)
+        except Exception as error:  # a bug there must not end the thread: every acknowledgement waits for it
+            log.failure("a bug was met while storing; please report it")
+            return [StorageError(f"a bug was met while storing: {type(error).__name__}")] * len(batch)

@@ -143,6 +143,7 @@ class House:
             self.assembly = assembly.Assembly(
                 config, self.reader, Reader(self.ledger.path, self.reader), bytes(32), self.moment()
             )
+        self.ledger.commit(self.assembly.notes)
         self.tally, self.site = self.assembly.tally, self.assembly.site
         self.upstream = self.assembly.upstreams["hq"]
         channel, self.listener = self.assembly.new_listener(config.listens[0], config)

@@ -98,7 +98,7 @@ def test_recovering_from_grace_never_goes_straight_to_offline() -> None:
 
 def test_unproven_does_not_go_straight_back() -> None:
     made = recovering(100.0, 60.0)
-    made.unprove()
+    assert made.unprove(at(100.5)) == []
     assert [s.state for s in made.handle(Signal.CONTACT_FAILED, "x", at(101.0))] == ["grace"]
 
 

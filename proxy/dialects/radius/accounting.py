@@ -8,7 +8,6 @@ server answers (the gap is written down later), and left to the device while it 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from protocols.errors import TooLarge
@@ -25,6 +24,7 @@ from proxy.tally import Tally
 from storage.records import Counts, Mode, Note, OpenSession, OutboxItem, OutboxState, Personal, Quarantined, Record, Stored
 
 MOST_OPEN = 65536
+RETRY_STORAGE = 1.0
 
 Digest = tuple[str, bytes]
 
@@ -74,7 +74,6 @@ class AccountingFlow:
         site: Site,
         tally: Tally,
         mapping: JobMapping,
-        card_pattern: re.Pattern[str],
         *,
         relays: bool,
     ) -> None:
@@ -82,17 +81,19 @@ class AccountingFlow:
         self.upstream = upstream
         self.site = site
         self.mapping = mapping
-        self.card_pattern = card_pattern
         self.relays = relays
         self._tally = tally
         self._open: dict[Digest, DeviceRecord] = {}
         self._gap: Gap | None = None
+        self._note_gap_at = float("inf")
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, Kept) and isinstance(event.token, DeviceRecord):
             return self._kept(event.token, event)
         if isinstance(event, NotKept) and isinstance(event.token, DeviceRecord):
             return self._not_kept(event.token, event.error, event.at)
+        if isinstance(event, NotKept) and isinstance(event.token, Gap):
+            return self._gap_not_noted(event.token, event.at)
         return []
 
     def asked(self, asked: Asked, raw: bytes, at: Moment) -> list[Command]:
@@ -111,6 +112,9 @@ class AccountingFlow:
         session = self._session(device, request)
         record = self._record(asked, raw, request, device, session, digests, at)
         entry = DeviceRecord(self, asked, raw, record, session)
+        if record.ends_repeats:
+            # What is still open from the device's life before is no repeat of what comes in this one.
+            self._open = {key: other for key, other in self._open.items() if key[0] != client}
         for digest in digests:
             self._open[client, digest] = entry
         commands: list[Command] = [Keep(record, self, entry)]
@@ -122,7 +126,8 @@ class AccountingFlow:
         """Acknowledge what the server has left unanswered too long: it is kept."""
         limit = at.now - self.upstream.settings.answer_timeout
         late = {id(entry): entry for entry in self._open.values() if entry.relayed_at <= limit}
-        return [command for entry in late.values() for command in entry.unanswered(at)]
+        commands = [command for entry in late.values() for command in entry.unanswered(at)]
+        return commands + (self._note_gap(at) if at.now >= self._note_gap_at else [])
 
     def acknowledge(self, entry: DeviceRecord, attributes: Attributes) -> list[Command]:
         """Tell every device's request that waits for this record; once."""
@@ -166,9 +171,10 @@ class AccountingFlow:
 
     def _not_kept(self, entry: DeviceRecord, error: str, at: Moment) -> list[Command]:
         record = entry.record
-        if self.relays and self.upstream.relays_records:
+        if self.relays and self.upstream.may_relay(record.order_key):
             before = self._gap or Gap(record.at, record.at, 0)
             self._gap = Gap(before.first, record.at, before.records + 1)
+            self._note_gap_at = at.now + RETRY_STORAGE
             text = f"records are relayed but not written down: {error}"
             told = self._tally.note("relayed-not-kept", record.device, text, at.now)
             return self.upstream.relay_unkept(entry.raw, record, entry, at) + told
@@ -177,6 +183,7 @@ class AccountingFlow:
 
     def _note_gap(self, at: Moment) -> list[Command]:
         gap, self._gap = self._gap, None
+        self._note_gap_at = float("inf")
         if gap is None:
             return []
         data: dict[str, str | int] = {
@@ -185,12 +192,22 @@ class AccountingFlow:
             "last": gap.last,
             "records": gap.records,
         }
-        return [Keep(Note(at.wall, "gap", data), wait=False)]
+        return [Keep(Note(at.wall, "gap", data), self, gap, wait=False)]
+
+    def _gap_not_noted(self, gap: Gap, at: Moment) -> list[Command]:
+        more = self._gap or gap
+        records = gap.records + (self._gap.records if self._gap else 0)
+        self._gap = Gap(min(gap.first, more.first), max(gap.last, more.last), records)
+        self._note_gap_at = at.now + RETRY_STORAGE
+        return []
 
     def _session_ends(self, entry: DeviceRecord, at: Moment) -> list[Command]:
         record, ended = entry.record, []
-        if record.event in (Status.ON, Status.OFF):
+        if record.ends_repeats:
+            self.site.logged_out_online(record.device)
             ended = self.site.sessions.end(record.device, "restart", at)
+        elif record.event == Status.STOP and entry.session is None:
+            self.site.logged_out_online(record.device, normal_card(record.personal.card or record.personal.user))
         elif record.event == Status.STOP and entry.session is not None:
             ended = self.site.sessions.end_marked(record.device, entry.session.session, "stop", at)
         return [Keep(logout, wait=False) for logout in ended]
@@ -206,7 +223,7 @@ class AccountingFlow:
         at: Moment,
     ) -> Record:
         job, name = request.job, request.user_name or ""
-        card = session.card if session else self._card(name)
+        card = session.card if session else self._card(device, name)
         ended = None if request.event_timestamp is None else request.event_timestamp * 1000
         started = None if ended is None or request.session_time is None else ended - request.session_time * 1000
         order_key = f"{device}|{request.session_id}"
@@ -240,16 +257,17 @@ class AccountingFlow:
             outbox=OutboxState.SENT if may_relay else OutboxState.WAITING,
         )
 
-    def _card(self, name: str) -> str:
-        return normal_card(name) if self.card_pattern.fullmatch(name) else ""
+    def _card(self, device: str, name: str) -> str:
+        return normal_card(name) if self.site.policy_for(device).card_pattern.fullmatch(name) else ""
 
     def _session(self, device: str, request: AccountingRequest) -> OpenSession | None:
         """The session that Locum granted and this record is of: by its mark, or by the same card on the same device."""
+        card = self._card(device, request.user_name or "")
         for mark in request.classes:
             session = self.site.sessions.marked(device, mark.hex())
-            if session is not None:
+            if session is not None and (not card or card == session.card):
                 return session
-        session, card = self.site.sessions.on(device), self._card(request.user_name or "")
+        session = self.site.sessions.on(device)
         if session is not None and card and session.card == card:
             return session
         return None

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocols.errors import NotAuthentic, TooLarge
-from protocols.radius.packet import Attributes, Packet, parse
+from protocols.radius.packet import LARGEST_PACKET, Attributes, Packet, parse, size_of
 from protocols.radius.secrets import sign_accounting_request, sign_request, verify_response
 from proxy.commands import Close, Command, Open, Send
 from proxy.events import Channel, Flow
 
 LATE = 30.0
 MOST_PORTS = 64
+MAC_SIZE = 18
+"""A Message-Authenticator, in octets."""
 
 
 @dataclass(slots=True)
@@ -58,26 +60,20 @@ class Exchange:
         self, code: int, authenticator: bytes, attributes: Attributes, about: Any, now: float, *, probe: bool = False
     ) -> tuple[Pending | None, list[Command]]:
         """Send an Access-Request or Status-Server. None if all identifiers are under way. Raises TooLarge."""
+        _check_size(attributes, MAC_SIZE)
         slot, commands = self._allocate(probe)
         if slot is None:
             return None, commands
-        try:
-            data = sign_request(code, slot[1], authenticator, attributes, self.secret)
-        except TooLarge:
-            self._free.appendleft(slot)
-            raise
+        data = sign_request(code, slot[1], authenticator, attributes, self.secret)
         return self._send(slot, authenticator, data, about, now, commands)
 
     def accounting(self, attributes: Attributes, about: Any, now: float) -> tuple[Pending | None, list[Command]]:
         """Send an Accounting-Request. None if all identifiers are under way. Raises TooLarge."""
+        _check_size(attributes, 0)
         slot, commands = self._allocate(probe=False)
         if slot is None:
             return None, commands
-        try:
-            data = sign_accounting_request(slot[1], attributes, self.secret)
-        except TooLarge:
-            self._free.appendleft(slot)
-            raise
+        data = sign_accounting_request(slot[1], attributes, self.secret)
         return self._send(slot, data[4:20], data, about, now, commands)
 
     def answer(self, channel: Channel, datagram: bytes) -> tuple[Pending, Packet, bool, bool]:
@@ -165,3 +161,13 @@ class Exchange:
         self.live[slot] = pending
         commands.append(Send(slot[0], data))
         return pending, commands
+
+
+def fits(attributes: Attributes, more: int) -> bool:
+    """Whether a packet of these attributes and `more` octets is within the largest size."""
+    return size_of(attributes) + more <= LARGEST_PACKET
+
+
+def _check_size(attributes: Attributes, more: int) -> None:
+    if not fits(attributes, more):
+        raise TooLarge("too-long", f"{size_of(attributes) + more} octets, at most {LARGEST_PACKET}")

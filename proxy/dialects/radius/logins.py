@@ -17,6 +17,7 @@ from protocols.radius.secrets import sign_response, translate_request, translate
 from proxy.admission import Applicant, Decision, Verdict, decide, normal_card
 from proxy.commands import Command, Keep, Send
 from proxy.dialects.radius.clients import Asked, device_of, without_ours
+from proxy.dialects.radius.exchange import MAC_SIZE
 from proxy.dialects.radius.upstream import RadiusUpstream, RelayedLogin
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.link import State
@@ -59,6 +60,7 @@ class DeviceLogin(RelayedLogin):
         self.device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
         self.last_heard = at.now
         self.decided = False
+        self.unavailable = False
         self.try_until = float("inf")
 
     def answered(self, packet: Packet, at: Moment) -> list[Command]:
@@ -102,16 +104,21 @@ class LoginFlow:
         login = self._open.get(key)
         if login is not None:
             login.last_heard = at.now
-            return [] if login.decided else self._proceed(login, at)
+            return self._asked_again(login, at)
         if len(self._open) >= MOST_OPEN:
             return self._tally.note("too-many-logins", asked.peer[0], "too many logins at once; some dropped", at.now)
         secret = asked.client.secret
         attributes = translate_request(asked.packet, secret, self.upstream.settings.secret)
-        attributes = (*attributes, (Type.PROXY_STATE, self.upstream.proxy_state))
+        attributes = self.upstream.with_proxy_state(attributes, MAC_SIZE)
         request = read(asked.packet, secret, vendor_id=self.upstream.settings.vendor_id)
         login = self._open[key] = DeviceLogin(self, key, asked, request, attributes, at)
         seen = self.site.heard(login.device, asked.peer[0], "radius", self.upstream.name, at)
         return self._proceed(login, at) + seen
+
+    def _asked_again(self, login: DeviceLogin, at: Moment) -> list[Command]:
+        if login.unavailable and self.upstream.state is not State.OFFLINE:
+            login.decided = login.unavailable = False
+        return [] if login.decided else self._proceed(login, at)
 
     def _proceed(self, login: DeviceLogin, at: Moment) -> list[Command]:
         if self.upstream.state is not State.OFFLINE:
@@ -191,6 +198,7 @@ class LoginFlow:
             return self._grant(login, decision, applicant.card, at)
         kept = self._ledger(login, decision.verdict.value, "locum", decision.reason, at)
         if decision.verdict is Verdict.UNAVAILABLE:
+            login.unavailable = True
             return [kept]
         line = (Type.REPLY_MESSAGE, decision.line.encode())
         answer = self._sign(login, Code.ACCESS_REJECT, (line, *login.asked.proxy_states()))
@@ -216,12 +224,14 @@ class LoginFlow:
 
     def _granted(self, token: GrantAsked, at: Moment) -> list[Command]:
         self._settle(token.login, token.answer, at)
+        self.site.logged_out_online(token.login.device)
         return [Keep(logout, wait=False) for logout in self.site.sessions.begin(token.session, at)]
 
     def _not_granted(self, event: NotKept) -> list[Command]:
         if not isinstance(event.token, GrantAsked):
             return []
         text = f"a login was not granted, because it could not be stored: {event.error}"
+        event.token.login.decided = False
         device = event.token.login.device
         return self._tally.note("grant-not-kept", device, text, event.at.now)
 

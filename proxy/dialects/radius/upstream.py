@@ -16,7 +16,7 @@ from protocols.radius.forwarding import forwarded
 from protocols.radius.packet import Attributes, Code, Packet, Type, parse
 from proxy.commands import Command, Keep, Tell
 from proxy.contact import Steadiness
-from proxy.dialects.radius.exchange import Exchange, Pending
+from proxy.dialects.radius.exchange import Exchange, Pending, fits
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, ProbeLogin
 from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
 from proxy.link import Link, State
@@ -109,7 +109,14 @@ class RadiusUpstream(Upstream):
 
     def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
         """Use these addresses, in this order. Those that stay keep what is known of them."""
+        return self._replace_hosts(addresses, at) + self._judge(at)
+
+    def _judge(self, at: Moment) -> list[Command]:
+        return self.set_proven(any(host.fingerprint in self.proven_by for host in self.hosts), at)
+
+    def _replace_hosts(self, addresses: Sequence[str], at: Moment) -> list[Command]:
         known = {host.address: host for host in self.hosts}
+        used = {role: self.hosts[number].address for role, number in self._active.items() if self.hosts}
         ports = (self.settings.auth_port, self.settings.accounting_port)
         commands: list[Command] = []
         for address in known.keys() - set(addresses):
@@ -123,8 +130,8 @@ class RadiusUpstream(Upstream):
         for host in self.hosts:
             for role, port in host.ports.items():
                 port.answers_status |= host.fingerprint in self.status_answered[role]
-        self._active = {AUTH: 0, ACCT: 0}
-        self.link.proven = any(host.fingerprint in self.proven_by for host in self.hosts)
+        order = list(addresses)
+        self._active = {role: order.index(used[role]) if used.get(role) in order else 0 for role in (AUTH, ACCT)}
         return commands
 
     def unreachable(self, cause: str, at: Moment) -> list[Command]:
@@ -141,7 +148,7 @@ class RadiusUpstream(Upstream):
             settings.auth_port,
             settings.accounting_port,
         ):
-            commands += self.reach([], at)
+            commands += self._replace_hosts([], at)
         commands += self.reach(addresses, at)
         for host in self.hosts:
             for port in host.ports.values():
@@ -182,6 +189,11 @@ class RadiusUpstream(Upstream):
         self._port(AUTH).contact.sent(at.now)
         return commands
 
+    def with_proxy_state(self, attributes: Attributes, more: int) -> Attributes:
+        """Add Locum's Proxy-State, if it fits together with `more` octets: what came must be able to go on."""
+        ours = (Type.PROXY_STATE, self.proxy_state)
+        return (*attributes, ours) if fits(attributes, more + len(self.proxy_state) + 2) else attributes
+
     def forget(self, login: RelayedLogin) -> None:
         """Nobody waits for this login's answer any more; a late one is still told to it."""
         if login.pending is not None:
@@ -208,14 +220,14 @@ class RadiusUpstream(Upstream):
                 record_id=item.id,
                 vendor_id=self.settings.vendor_id,
             )
-            about = RecordSent(item, waiter)
-            attributes = (*attributes, (Type.PROXY_STATE, self.proxy_state))
-            pending, commands = self._exchange(ACCT).accounting(attributes, about, at.now)
+            marked = self.with_proxy_state(attributes, 0)
+            pending, commands = self._exchange(ACCT).accounting(marked, RecordSent(item, waiter), at.now)
         except (Malformed, TooLarge) as error:
-            return self.refused(item, f"it cannot be sent: {error}", at)
+            commands = self.refused(item, f"it cannot be sent: {error}", at)
+            return commands + (waiter.unanswered(at) if waiter else [])
         if pending is None:
             self.outbox.cut(item.seq)
-            return commands
+            return commands + (waiter.unanswered(at) if waiter else [])
         self._port(ACCT).contact.sent(at.now)
         return commands
 
@@ -390,7 +402,7 @@ class RadiusUpstream(Upstream):
             age = at.now - pending.first_sent
             if age >= SAME_BYTES_FOR:
                 port.exchange.let_go(pending)
-                commands += self.unanswered(pending.about.item, pending.first_sent, at)
+                commands += self.unanswered(pending.about.item, at)
                 commands += pending.about.waiter.unanswered(at) if pending.about.waiter else []
             elif pending.sent_again < len(SEND_AGAIN_AFTER) and age >= SEND_AGAIN_AFTER[pending.sent_again]:
                 commands += port.exchange.again(pending)
