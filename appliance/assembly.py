@@ -1,7 +1,8 @@
 """From the configuration and the ledger to the flows: who is built, and with what they were before a restart.
 
-Everything here is made once at start and again, in place, at a reload. What a restart must know (state of each upstream,
-open sessions, what waits, who was proven) comes from the ledger; what was in flight has been put back to waiting by then.
+Everything here is made once at start and again, in place, at a reload. What a restart must know (state of each
+upstream, open sessions, what waits, who was proven) comes from the ledger; what was in flight has been put back to
+waiting by then.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def this_boot() -> Clock:
 
 
 def passed_since(step: OutageStep, clock: Clock, last_entry_at: int, at: Moment) -> float:
-    """Seconds since a step that another run of Locum kept: by the boot clock if the machine was not restarted, else by the
-    wall clock if it is not before the last entry, else nothing is known and nothing has passed."""
+    """Seconds since a step that another run of Locum kept: by the boot clock if the machine was not restarted, else by
+    the wall clock if it is not before the last entry, else nothing is known and nothing has passed.
+    """
     if clock.boot_id and step.boot_id == clock.boot_id:
         return max(0.0, (clock.at(at) - step.boot_ms) / 1000)
     if at.wall >= last_entry_at:
@@ -54,7 +56,9 @@ def passed_since(step: OutageStep, clock: Clock, last_entry_at: int, at: Moment)
 
 
 class Assembly:
-    """All flows of one appliance, by name and by port. `notes`: what putting them together did that the ledger must know."""
+    """All flows of one appliance, by name and by port. `notes`: what putting them together did that the ledger must
+    know.
+    """
 
     def __init__(self, config: Config, connection: sqlite3.Connection, reader: Reader, key: bytes, at: Moment) -> None:
         self.config = config

@@ -1,7 +1,7 @@
 """The control socket: one JSON object and a line break each way, for root and the group `locum` only.
 
-Who asked is taken from the kernel (SO_PEERCRED, unix(7)), never from what the client says, and goes into the ledger with
-everything done by hand.
+Who asked is taken from the kernel (SO_PEERCRED, unix(7)), never from what the client says, and goes into the ledger
+with everything done by hand.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class Hands:
 
     def forsaken(self) -> dict[str, int]:
         """Records that wait for an upstream that the config does not have any more, by its name."""
-        return {name: found for name, found in self._outbox.by_upstream().items() if name not in self._assembly.upstreams}
+        return {
+            name: found for name, found in self._outbox.by_upstream().items() if name not in self._assembly.upstreams
+        }
 
     def learn(self, name: str, addresses: list[str]) -> bool:
         """A name was resolved; whether that is news."""

@@ -1,8 +1,8 @@
 """What the writer thread writes to: the ledger, with an eye on the room that is left.
 
-When the disk is nearly full nothing new is kept, so that nothing is acknowledged that a later failure could take back; what
-the outbox needs in order to drain still goes through, on the reserve that is given back then. All of this runs on the
-writer's thread; `state` is read from the reactor's.
+When the disk is nearly full nothing new is kept, so that nothing is acknowledged that a later failure could take back;
+what the outbox needs in order to drain still goes through, on the reserve that is given back then. All of this runs on
+the writer's thread; `state` is read from the reactor's.
 """
 
 from __future__ import annotations

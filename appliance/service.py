@@ -1,8 +1,9 @@
 """`locum run`: the appliance in the foreground, from start to orderly stop.
 
-Start: state directory, ledger (what was in flight waits again), flows, ports, control socket, then the first probe. SIGHUP
-reads the config anew, and a bad one leaves the old in force. SIGTERM and SIGINT stop: ports are closed, what is asked of the
-writer is written, the ledger is closed. Anything that keeps it from starting is one line and exit status 2.
+Start: state directory, ledger (what was in flight waits again), flows, ports, control socket, then the first probe.
+SIGHUP reads the config anew, and a bad one leaves the old in force. SIGTERM and SIGINT stop: ports are closed, what is
+asked of the writer is written, the ledger is closed. Anything that keeps it from starting is one line and exit status
+2.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from storage.space import SpaceWatch
 events = Events("service")
 
 SWITCH_INTERVAL = 0.01
-"""Seconds after which the writer's thread gives way to the reactor's. Longer than most commits: one login that waits for a
-commit is better than twenty that wait for pieces of it."""
+"""Seconds after which the writer's thread gives way to the reactor's. Longer than most commits: one login that waits
+for a commit is better than twenty that wait for pieces of it.
+"""
 
 
 def run(config: Config, log_format: log.LogFormat = "text") -> int:
@@ -241,7 +243,9 @@ class Service:
 
     def _reach(self, config: Config) -> None:
         """Give each upstream its addresses: those that are numbers, and what the names resolved to last."""
-        self._names.watch({name for upstream in config.upstreams for name in upstream.addresses if not is_numeric(name)})
+        self._names.watch(
+            {name for upstream in config.upstreams for name in upstream.addresses if not is_numeric(name)}
+        )
         for upstream in config.upstreams:
             self._reach_one(upstream.name, upstream.addresses)
 
@@ -280,7 +284,11 @@ class Service:
     def _say_started(self) -> None:
         moment = this_moment()
         keep = self.driver.writer.keep
-        note: dict[str, str | int] = {"version": __version__, "config": self.config.digest, "in_flight": len(self._in_flight)}
+        note: dict[str, str | int] = {
+            "version": __version__,
+            "config": self.config.digest,
+            "in_flight": len(self._in_flight),
+        }
         for each in (Note(moment.wall, "start", note), *self.assembly.notes):
             keep(Keep(each))
         for words in self._ledger.words:
@@ -290,7 +298,8 @@ class Service:
             text = f"{len(self._in_flight)} {many} in flight when Locum stopped; sent again, and named in the ledger"
             self._say("warning", text)
         for upstream, waiting in self._hands.forsaken().items():
-            text = f"{waiting} in the outbox for upstream '{upstream}', which is not in the config; put it back, or drop them"
+            where = f"{waiting} in the outbox for upstream '{upstream}'"
+            text = f"{where}, which is not in the config; put it back, or drop them"
             self._say("error", text)
 
     def _say(self, level: str, text: str) -> None:
@@ -313,5 +322,3 @@ def _advice(error: OSError) -> str:
 def _refuse(text: str) -> int:
     print(f"locum: {text}", file=sys.stderr)
     return 2
-
-

@@ -1,7 +1,7 @@
 """The state directory: ledger, keys, control socket. Made with modes that keep others out, refused when they do not.
 
-The ledger holds who copied what; the key makes fingerprints of secrets that cannot be guessed from a ledger alone. The group
-may enter (for the control socket), others may do nothing.
+The ledger holds who copied what; the key makes fingerprints of secrets that cannot be guessed from a ledger alone. The
+group may enter (for the control socket), others may do nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def prepare(path: Path) -> None:
 
 
 def installation_key(path: Path) -> bytes:
-    """The random key of this installation; made at the first start, readable by the service alone. Raises StateDirError."""
+    """The random key of this installation; made at the first start, readable by the service alone. Raises
+    StateDirError.
+    """
     file = path / KEY_NAME
     try:
         if not file.exists():

@@ -1,4 +1,6 @@
-"""What `locum status` and `locum devices` say, as plain values: read from the flows and from the ledger, changing nothing."""
+"""What `locum status` and `locum devices` say, as plain values: read from the flows and from the ledger, changing
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,11 @@ class StatusBoard:
 
     def outbox_rows(self, state: str | None, limit: int | None) -> list[dict[str, Any]]:
         """The rows of `locum outbox list`."""
-        rows = self._outbox.list(limit=limit) if state is None else self._outbox.list(states=[OutboxState(state)], limit=limit)
+        rows = (
+            self._outbox.list(limit=limit)
+            if state is None
+            else self._outbox.list(states=[OutboxState(state)], limit=limit)
+        )
         return [_row(row) for row in rows]
 
     def _upstream(self, flow: RadiusUpstream) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Who is let in while offline: one pure function, the checks in their fixed order.
 
-The order matters and is the product's promise (see docs/offline-mode.md): what the admin switched off, what is no person at
-a copier, then (with unlocking) whether the device is locked, then what is no card, then what is known of the card, then
-(with limits) what a card may still overrun.
+The order matters and is the product's promise (see docs/offline-mode.md): what the admin switched off, what is no
+person at a copier, then (with unlocking) whether the device is locked, then what is no card, then what is known of the
+card, then (with limits) what a card may still overrun.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Contact:
         self._confirming = False
 
     def refused(self, *, probe: bool) -> str:
-        """The network refused a request or a `probe`. What follows: "probe" (send one at once), "failed", or "" (wait)."""
+        """The network refused a request or a `probe`. What follows: "probe" (send one), "failed", or "" (wait)."""
         if not self._confirming:
             self._confirming = True
             return "probe"
@@ -54,8 +54,8 @@ class Contact:
     def wants_probe(self, now: float, oldest: float | None = None) -> bool:
         """Whether a request reached its half-time unanswered, and no probe was sent since it did.
 
-        `oldest` is the first sending of the oldest request still unanswered, whatever was heard since: it is asked after
-        as well, though it cannot bring contact down by itself.
+        `oldest` is the first sending of the oldest request still unanswered, whatever was heard since: it is asked
+        after as well, though it cannot bring contact down by itself.
         """
         firsts = [first for first in (self._unanswered_since, oldest) if first is not None]
         half = self.timeout / 2
@@ -93,7 +93,7 @@ class Steadiness:
         return self.steady
 
     def broken(self, sent: float | None = None) -> None:
-        """The row ends. With `sent`: a probe sent then went unanswered, which ends it only if nothing was heard since."""
+        """The row ends. With `sent`: a probe sent then went unanswered, which counts if nothing was heard since."""
         if sent is None or sent > self._last:
             self._row = 0
 

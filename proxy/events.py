@@ -1,7 +1,7 @@
 """What flows are told, in the past tense.
 
-Time and randomness are part of every event (`Moment`), so that a flow reads no clock and draws no number of its own: the
-same events give the same commands, in a test as on the wire.
+Time and randomness are part of every event (`Moment`), so that a flow reads no clock and draws no number of its own:
+the same events give the same commands, in a test as on the wire.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ Channel = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When an event happened. `now`: monotonic seconds. `wall`: milliseconds UTC since 1970. `entropy`: 32 random bytes."""
+    """When an event happened. `now`: monotonic seconds. `wall`: milliseconds UTC since 1970. `entropy`: 32 random
+    bytes.
+    """
 
     now: float
     wall: int
@@ -46,7 +48,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The network said that nobody listens behind `channel` (ICMP unreachable, connection refused); `text` is its word."""
+    """The network said that nobody listens behind `channel` (ICMP unreachable, refused); `text` is its word."""
 
     channel: Channel
     text: str

@@ -1,9 +1,9 @@
 """The order and pace in which the outbox is forwarded, for any dialect.
 
 A record waits for earlier ones of its order key; all others overlap and leave in the order in which they came, at most
-`window` of them unanswered. A record that is not answered is tried anew after growing pauses with jitter, and is set aside
-(rejected) when it went unanswered eight times over ten minutes while others were answered. This class only says which
-sequences are due and what became of a try; sending is the dialect's, writing it down the ledger's.
+`window` of them unanswered. A record that is not answered is tried anew after growing pauses with jitter, and is set
+aside (rejected) when it went unanswered eight times over ten minutes while others were answered. This class only says
+which sequences are due and what became of a try; sending is the dialect's, writing it down the ledger's.
 
 Records that nobody has looked at yet are two numbers in an array (16 bytes each way); those passed over because their
 order key is busy stand in a queue behind it.
@@ -32,7 +32,9 @@ COMPACT_AT = 8192
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Where an unanswered try leaves a record: its state, its finished tries, and the pause before the next, in seconds."""
+    """Where an unanswered try leaves a record: its state, its finished tries, and the pause before the next, in
+    seconds.
+    """
 
     state: OutboxState
     tries: int

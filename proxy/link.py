@@ -1,8 +1,8 @@
 """The upstream's state: online, grace, offline, recovering. One table, at the end of this file.
 
-The delay runs from the first failed contact, on a monotonic clock; steady contact cancels it. An upstream that was never
-authentically heard with its present address and secret is unproven and cannot leave grace: a wrong secret must never open
-every copier. What contact is, `proxy/contact.py` says; what the states mean for a login or a job, the flows.
+The delay runs from the first failed contact, on a monotonic clock; steady contact cancels it. An upstream that was
+never authentically heard with its present address and secret is unproven and cannot leave grace: a wrong secret must
+never open every copier. What contact is, `proxy/contact.py` says; what the states mean for a login or a job, the flows.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Link:
         self._left_offline = found.left_offline
 
     def prove(self, now: float) -> None:
-        """The server was heard with its present address and secret. An outage's delay counts from here at the earliest."""
+        """The server was heard with its present address and secret. The delay counts from here at the earliest."""
         if not self.proven:
             self.proven = True
             self._delay_from = now

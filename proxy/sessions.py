@@ -1,7 +1,8 @@
 """The sessions that Locum granted while offline: by mark, by device, and until when.
 
-A mark is an opaque random number that comes back with the session's records. It is bound to device and card: a mark shown
-by another device proves nothing. A session keeps what it is to its end; records that arrive after the end still find it.
+A mark is an opaque random number that comes back with the session's records. It is bound to device and card: a mark
+shown by another device proves nothing. A session keeps what it is to its end; records that arrive after the end still
+find it.
 """
 
 from __future__ import annotations
@@ -66,4 +67,3 @@ class Sessions:
 
     def count(self, device: str) -> int:
         return int(device in self._open)
-

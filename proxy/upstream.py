@@ -1,11 +1,13 @@
 """One Application Server as Locum sees it, whatever it speaks: its state, its outbox, and who must be told.
 
-A dialect's upstream inherits from this and adds the wire: how to probe, how to send a record, what is authentic. The base
-owns the link (state), the steadiness of contact, the forwarder (order and pace) and what is written down about each try.
+A dialect's upstream inherits from this and adds the wire: how to probe, how to send a record, what is authentic. The
+base owns the link (state), the steadiness of contact, the forwarder (order and pace) and what is written down about
+each try.
 
-The way of a record: `Kept` by a listener -> `adopt` -> sent at once while online, else when `pump` takes it (marked as sent
-on stable storage first) -> `send_record` -> `delivered`, `refused`, `unanswered` or `cut` -> a `Delivery` is kept. A record
-counts as in flight until its delivery is on stable storage, so one cut leaves at most one window to send again.
+The way of a record: `Kept` by a listener -> `adopt` -> sent at once while online, else when `pump` takes it (marked as
+sent on stable storage first) -> `send_record` -> `delivered`, `refused`, `unanswered` or `cut` -> a `Delivery` is kept.
+A record counts as in flight until its delivery is on stable storage, so one cut leaves at most one window to send
+again.
 """
 
 from __future__ import annotations
@@ -158,7 +160,9 @@ class Upstream(ABC):
         return self.relays_records and self.outbox.is_free(order_key)
 
     def adopt(self, item: OutboxItem, at: Moment, waiter: Waiter) -> list[Command] | None:
-        """A record was kept as sent: send it at once if it still may go. None: it waits, nobody need wait for an answer."""
+        """A record was kept as sent: send it at once if it still may go. None: it waits, nobody need wait for an
+        answer.
+        """
         if not self.may_relay(item.order_key):
             self.outbox.add(item.seq, item.order_key)
             return None
@@ -193,7 +197,9 @@ class Upstream(ABC):
         return []
 
     def delivered(self, item: OutboxItem, at: Moment, *, user: str = "", maybe_twice: bool = False) -> list[Command]:
-        """The server has acknowledged the record. `maybe_twice`: it was sent more than once, so it may stand there twice."""
+        """The server has acknowledged the record. `maybe_twice`: it was sent more than once, so it may stand there
+        twice.
+        """
         self._last_answer = at.wall
         return self._write(item, "delivered", None, item.tries + 1, at, user=user, maybe_twice=maybe_twice)
 
@@ -266,9 +272,7 @@ class Upstream(ABC):
     ) -> list[Command]:
         if item.seq == UNKEPT:
             return []
-        delivery = Delivery(
-            at.wall, item.seq, self.name, outcome, state, tries, answer, user, maybe_twice=maybe_twice
-        )
+        delivery = Delivery(at.wall, item.seq, self.name, outcome, state, tries, answer, user, maybe_twice=maybe_twice)
         return [Keep(delivery, self, DeliveryAsked(delivery))]
 
     def _put_back(self, item: OutboxItem, outcome: str, why: str, tries: int, next_try: int, at: Moment) -> Keep:

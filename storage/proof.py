@@ -9,8 +9,8 @@ it can be erased. Checkpoints (signatures) and the full verify are left out here
 
 from __future__ import annotations
 
-import re
 import hmac
+import re
 import sqlite3
 from dataclasses import dataclass
 from hashlib import sha256

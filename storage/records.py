@@ -61,12 +61,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a device reported to be accounted: a job (`counts` is there), or another mark of a session that must be forwarded.
+    """What a device reported to be accounted: a job (`counts` is there), or another mark of a session that must be
+    forwarded.
 
-    `event` is what the device said: start, interim, stop, on, off, other. `started_at` and `ended_at` are the device's own
-    times, kept as they are. Two records of one `repeat_scope` that share one of `repeat_keys` within 24 hours are the
-    same; a record with `ends_repeats` begins a new life of the device, in which older keys count no more.
-    `outbox` is WAITING, SENT (handed to the server the moment it is kept) or None (nothing to forward).
+    `event` is what the device said: start, interim, stop, on, off, other. `started_at` and `ended_at` are the device's
+    own times, kept as they are. Two records of one `repeat_scope` that share one of `repeat_keys` within 24 hours are
+    the same; a record with `ends_repeats` begins a new life of the device, in which older keys count no more. `outbox`
+    is WAITING, SENT (handed to the server the moment it is kept) or None (nothing to forward).
     """
 
     at: int
@@ -91,7 +92,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login and its outcome. outcome: granted, refused, challenged, unavailable, unanswered. decided_by: server, locum, nobody.
+    """A login and its outcome. outcome: granted, refused, challenged, unavailable, unanswered. decided_by: server,
+    locum, nobody.
 
     `session` is the mark that Locum gave with an offline grant (hex), else "". `late` marks a server's answer that came
     after Locum had decided. `teaches` says that the card memory learns from it: the server's own word on a card.
@@ -128,8 +130,8 @@ class Logout:
 class OutageStep:
     """A change of an upstream's state. step: failed, offline, recovered, drained; `state` is the state it led to.
 
-    `outage` numbers the outages of an upstream (the `at` of its first failed contact); None is never kept: a change of state
-    without an outage (records of an earlier run have been forwarded) is a `Note`. `boot_id` and `boot_ms`
+    `outage` numbers the outages of an upstream (the `at` of its first failed contact); None is never kept: a change of
+    state without an outage (records of an earlier run have been forwarded) is a `Note`. `boot_id` and `boot_ms`
     (CLOCK_BOOTTIME) let a restart work out how much time has passed.
     """
 
@@ -145,11 +147,12 @@ class OutageStep:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One try to forward a record and how it ended: delivered, unanswered, refused, unsent (taken, then
-    contact was lost), unknown (cut while in flight), dropped.
+    """One try to forward a record and how it ended: delivered, unanswered, refused, unsent (taken, then contact was
+    lost), unknown (cut while in flight), dropped.
 
-    `state` is where the record stands afterwards: None when it has left the outbox. `maybe_twice` names a record that the
-    server may have taken although it did not (or not in time) say so: when it is sent again, it may stand there twice.
+    `state` is where the record stands afterwards: None when it has left the outbox. `maybe_twice` names a record that
+    the server may have taken although it did not (or not in time) say so: when it is sent again, it may stand there
+    twice.
     """
 
     at: int
@@ -189,7 +192,9 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Anything else that belongs to the evidence: start, stop, config, clock-step, gap, by-hand. `who` is who did it by hand."""
+    """Anything else that belongs to the evidence: start, stop, config, clock-step, gap, by-hand. `who` is who did it by
+    hand.
+    """
 
     at: int
     kind: str
@@ -199,7 +204,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """A fact that Locum must know after a restart, no evidence: proven upstreams, resolved names. Replaces the old value."""
+    """A fact that Locum must know after a restart, no evidence: proven upstreams, resolved names. Replaces the old
+    value.
+    """
 
     key: str
     value: str
@@ -312,7 +319,9 @@ Outcome = Stored | Repeat | Taken | Changed
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What is remembered of a card: when the server last granted a login with it, and whether its last word was a grant."""
+    """What is remembered of a card: when the server last granted a login with it, and whether its last word was a
+    grant.
+    """
 
     granted_at: int | None
     last_word_granted: bool

@@ -53,9 +53,7 @@ def repeat_digests(packet: Packet) -> tuple[bytes, ...]:
     return as_sent, blake2b(b"".join(parts), digest_size=16, person=_BY_EVENT).digest()
 
 
-def forwarded(
-    packet: Packet, *, held: int, taken_at: int, record_id: str, vendor_id: int = Vendor.LOCUM
-) -> Attributes:
+def forwarded(packet: Packet, *, held: int, taken_at: int, record_id: str, vendor_id: int = Vendor.LOCUM) -> Attributes:
     """The attributes to send to the server: the packet's, as they were and in order, then Locum-Record-Id.
 
     The record was taken at `taken_at` (Unix seconds) and waited `held` seconds: Acct-Delay-Time grows by them, and an

@@ -1,7 +1,7 @@
 """Numbered steps between a commit and a send, at which a test may kill the process to see that nothing is lost.
 
-With LOCUM_CRASH_AT=N in the environment the process kills itself (SIGKILL) when it first reaches step N. Without it, and
-in every installation, `reached` compares two numbers.
+With LOCUM_CRASH_AT=N in the environment the process kills itself (SIGKILL) when it first reaches step N. Without it,
+and in every installation, `reached` compares two numbers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The one place where commands become deeds: datagrams, commits, log lines. Flows think, this acts.
 
-Commit before send is kept here: a `Keep`'s `then` is run, and its owner told `Kept`, when the writer says that the commit
-has succeeded, never earlier. Events that arise while commands are run (a refusal while sending) wait until those are done.
+Commit before send is kept here: a `Keep`'s `then` is run, and its owner told `Kept`, when the writer says that the
+commit has succeeded, never earlier. Events that arise while commands are run (a refusal while sending) wait until those
+are done.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def this_moment() -> Moment:
 
 
 class Driver:
-    """Runs flows on Twisted's reactor. `tell` gets every line for the admin; `bug` every exception that is our own fault."""
+    """Runs flows on Twisted's reactor. `tell` gets every line for the admin; `bug` every exception that is our own
+    fault.
+    """
 
     def __init__(self, reactor: Any, store: Store, tell: Callable[[Tell], None]) -> None:
         self.writer = Writer(reactor, store, self._written)

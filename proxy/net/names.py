@@ -1,7 +1,7 @@
 """Names of servers, resolved ahead and remembered: DNS often dies with the link.
 
-Names are resolved in the reactor's threads, again every five minutes, and every ten seconds while that fails. The last good
-answer stays in force until there is another.
+Names are resolved in the reactor's threads, again every five minutes, and every ten seconds while that fails. The last
+good answer stays in force until there is another.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Names:
         for name in [name for name, due in self._due.items() if now >= due]:
             self._due[name] = now + AGAIN
             looking = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), look_up, name)
-            looking.addCallbacks(
-                self._found, self._not_found, callbackArgs=(name,), errbackArgs=(name, now)
-            )
+            looking.addCallbacks(self._found, self._not_found, callbackArgs=(name,), errbackArgs=(name, now))
 
     def _found(self, addresses: list[str], name: str) -> None:
         if name in self._due:

@@ -1,9 +1,9 @@
 """Datagram sockets on the reactor: one kind for devices, one for each server.
 
-A socket bound to a wildcard address answers from the address that was asked (IP_PKTINFO, RFC 3542), for a device listens
-to that one only. A socket connected to a server hears of refusals (ICMP unreachable). Ports of Twisted's own do neither, and
-cost more a datagram. They have the methods of an IReadDescriptor, which is all that the
-reactor asks of them.
+A socket bound to a wildcard address answers from the address that was asked (IP_PKTINFO, RFC 3542), for a device
+listens to that one only. A socket connected to a server hears of refusals (ICMP unreachable). Ports of Twisted's own do
+neither, and cost more a datagram. They have the methods of an IReadDescriptor, which is all that the reactor asks of
+them.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class _Port:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def logPrefix(self) -> str:  # noqa: N802 - IReadDescriptor
+    def logPrefix(self) -> str:
         return "udp"
 
-    def connectionLost(self, reason: object) -> None:  # noqa: N802 - IReadDescriptor
+    def connectionLost(self, reason: object) -> None:
         """A pending error without data makes epoll report a hang-up: for a datagram socket it is just that error."""
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._reactor.addReader(self)
@@ -108,7 +108,7 @@ class DevicePort(_Port):
     def start(self) -> None:
         self._reactor.addReader(self)
 
-    def doRead(self) -> None:  # noqa: N802 - IReadDescriptor
+    def doRead(self) -> None:
         for _ in range(READ_AT_ONCE):
             try:
                 if self._wildcard:
@@ -169,7 +169,7 @@ class ServerPort(_Port):
         self._connect()
         reactor.addReader(self)
 
-    def doRead(self) -> None:  # noqa: N802 - IReadDescriptor
+    def doRead(self) -> None:
         for _ in range(READ_AT_ONCE):
             try:
                 data = self._socket.recv(LARGEST)

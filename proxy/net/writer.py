@@ -24,7 +24,8 @@ from storage.records import Keepable, Outcome
 log = Logger()
 
 NICE = 5
-"""How far the thread stands back (nice(2)): a login in hand goes before the writing down of those that were answered."""
+"""How far the thread stands back (nice(2)): a login in hand goes before the writing down of those that were answered.
+"""
 
 GATHER = 0.1
 MOST_GATHERED = 1024

@@ -206,9 +206,7 @@ class House:
         upstreams = [hq]
         if self.records_to == "books":
             upstreams.append(replace(hq, name="books", addresses=(BOOKS,)))
-        copiers = ClientConfig(
-            ip_network("10.7.0.0/24"), Secret(COPIER), self.role, self.signed, self.ignore_password
-        )
+        copiers = ClientConfig(ip_network("10.7.0.0/24"), Secret(COPIER), self.role, self.signed, self.ignore_password)
         listen = ListenConfig("radius", "0.0.0.0", "hq", self.records_to, (copiers, *self.clients))
         devices = [
             DeviceConfig(name, self.pins.get(name), name, replace(offline, **_compiled(self.devices.get(name, {}))))

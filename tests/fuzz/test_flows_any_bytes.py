@@ -31,10 +31,9 @@ kinds = st.one_of(st.sampled_from([1, 2, 3, 4, 5, 6, 8, 24, 25, 26, 32, 33, 40, 
                   st.integers(1, 255))  # fmt: skip
 attributes = st.lists(st.tuples(kinds, st.binary(min_size=1, max_size=40)), max_size=12).map(tuple)
 headers = st.builds(
-    lambda code, identifier, body, lie: bytes((code, identifier))
-    + max(0, 20 + len(body) + lie).to_bytes(2, "big")
-    + bytes(16)
-    + body,
+    lambda code, identifier, body, lie: (
+        bytes((code, identifier)) + max(0, 20 + len(body) + lie).to_bytes(2, "big") + bytes(16) + body
+    ),
     st.integers(0, 255),
     st.integers(0, 255),
     st.binary(max_size=200),

@@ -28,9 +28,7 @@ def test_after_a_minute_the_line_says_how_many_there_were() -> None:
 def test_each_client_and_each_reason_has_a_line_of_its_own() -> None:
     tally = Tally()
     lines = [
-        tally.note(reason, client, "words", 0.0)
-        for reason in ("bad", "worse")
-        for client in ("10.0.0.1", "10.0.0.2")
+        tally.note(reason, client, "words", 0.0) for reason in ("bad", "worse") for client in ("10.0.0.1", "10.0.0.2")
     ]
     assert [len(line) for line in lines] == [1, 1, 1, 1]
 

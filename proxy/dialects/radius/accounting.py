@@ -2,8 +2,8 @@
 
 RFC 2866. While the server answers, a record is relayed once it is on stable storage and acknowledged with the server's
 answer; else it is acknowledged when it is stored, and waits. What a repeat is, `protocols.radius.forwarding` says; the
-ledger knows the earlier ones, also after a restart. Where nothing can be stored, records are relayed unrecorded while the
-server answers (the gap is written down later), and left to the device while it does not.
+ledger knows the earlier ones, also after a restart. Where nothing can be stored, records are relayed unrecorded while
+the server answers (the gap is written down later), and left to the device while it does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.site import Site
 from proxy.tally import Tally
-from storage.records import Counts, Mode, Note, OpenSession, OutboxItem, OutboxState, Personal, Quarantined, Record, Stored
+from storage.records import (
+    Counts,
+    Mode,
+    Note,
+    OpenSession,
+    OutboxItem,
+    OutboxState,
+    Personal,
+    Quarantined,
+    Record,
+    Stored,
+)
 
 MOST_OPEN = 65536
 RETRY_STORAGE = 1.0
@@ -106,7 +117,9 @@ class AccountingFlow:
                 under_way.waiting[_key(asked)] = asked
                 return []
         if len(self._open) >= MOST_OPEN:
-            return self._tally.note("too-many-records", client, "too many records at once; some left to the device", at.now)
+            return self._tally.note(
+                "too-many-records", client, "too many records at once; some left to the device", at.now
+            )
         request = read(asked.packet, self.mapping)
         device = device_of(request.nas_identifier, request.nas_address, client)
         session = self._session(device, request)
@@ -297,7 +310,12 @@ class AccountingFlow:
             )
         except TooLarge:
             return sign_response(
-                Code.ACCOUNTING_RESPONSE, packet.identifier, states, packet.authenticator, secret, message_authenticator=False
+                Code.ACCOUNTING_RESPONSE,
+                packet.identifier,
+                states,
+                packet.authenticator,
+                secret,
+                message_authenticator=False,
             )
 
 

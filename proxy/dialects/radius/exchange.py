@@ -1,8 +1,9 @@
 """Requests under way to one port of a server: identifiers, source ports, answers matched and checked.
 
-An identifier is one octet, so each source port carries 256 requests at a time (RFC 2865 section 3); more ports are opened
-as they are needed. An identifier is not used again before its request was answered or is half a minute old: a late answer
-must find its own request. Probes have a source port of their own, so that a refusal tells which of the two was refused.
+An identifier is one octet, so each source port carries 256 requests at a time (RFC 2865 section 3); more ports are
+opened as they are needed. An identifier is not used again before its request was answered or is half a minute old: a
+late answer must find its own request. Probes have a source port of their own, so that a refusal tells which of the two
+was refused.
 """
 
 from __future__ import annotations
@@ -77,9 +78,11 @@ class Exchange:
         return self._send(slot, data[4:20], data, about, now, commands)
 
     def answer(self, channel: Channel, datagram: bytes) -> tuple[Pending, Packet, bool, bool]:
-        """The request that this datagram answers, the answer, whether it had a Message-Authenticator, whether it is late.
+        """The request that this datagram answers, the answer, whether it had a Message-Authenticator, whether it is
+        late.
 
-        Raises Malformed, TooLarge, or NotAuthentic if it answers nothing that was asked or was not made with the secret.
+        Raises Malformed, TooLarge, or NotAuthentic if it answers nothing that was asked or was not made with the
+        secret.
         """
         packet = parse(datagram)
         key = (channel, packet.identifier)

@@ -1,8 +1,8 @@
 """One address of a RADIUS server: its two ports, what is known of contact with each, and the probes sent there.
 
-Authentication and accounting may live and die apart (two processes, two firewall rules), so each port has its own contact,
-its own probes (Status-Server, RFC 5997) and its own word on whether it ever answered one. Where the authentication port
-does not answer Status-Server, a configured test login is sent instead, at most each ten seconds.
+Authentication and accounting may live and die apart (two processes, two firewall rules), so each port has its own
+contact, its own probes (Status-Server, RFC 5997) and its own word on whether it ever answered one. Where the
+authentication port does not answer Status-Server, a configured test login is sent instead, at most each ten seconds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Port:
         self.contact.probed(at.now)
         random = at.random(16, f"probe {self.exchange.address} {self.role}")
         attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
-        _, commands = self.exchange.access(Code.STATUS_SERVER, random, attributes, Probe(status=True), at.now, probe=True)
+        _, commands = self.exchange.access(
+            Code.STATUS_SERVER, random, attributes, Probe(status=True), at.now, probe=True
+        )
         wanted = test_login is not None and self.role == AUTH and not self.answers_status
         if test_login is not None and wanted and at.now >= self._next_test_login:
             self._next_test_login = at.now + TEST_LOGIN_EVERY

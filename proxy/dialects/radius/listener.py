@@ -1,9 +1,9 @@
 """Where RADIUS devices reach Locum: two ports, and the checks that every datagram passes before a flow sees it.
 
-A datagram must come from a configured client, be well framed, hold together under that client's secret (RFC 2866 section 3,
-RFC 3579 section 3.2) and not have come from Locum itself. What fails is dropped in silence, as RFC 2865 section 3 asks,
-counted by reason and told at most once a minute per client and reason. Status-Server is answered for Locum, not for the
-server behind it (RFC 5997 section 4).
+A datagram must come from a configured client, be well framed, hold together under that client's secret (RFC 2866
+section 3, RFC 3579 section 3.2) and not have come from Locum itself. What fails is dropped in silence, as RFC 2865
+section 3 asks, counted by reason and told at most once a minute per client and reason. Status-Server is answered for
+Locum, not for the server behind it (RFC 5997 section 4).
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class RadiusListener:
         if packet.code not in (Code.ACCESS_REQUEST, Code.STATUS_SERVER):
             raise Malformed("unexpected-code", f"code {packet.code} on the authentication port")
         signed = verify_message_authenticator(event.data, packet, client.secret)
-        needed = client.require_signature or packet.code == Code.STATUS_SERVER or packet.get(Type.EAP_MESSAGE) is not None
+        needed = (
+            client.require_signature or packet.code == Code.STATUS_SERVER or packet.get(Type.EAP_MESSAGE) is not None
+        )
         if needed and not signed:
             raise NotAuthentic("no-message-authenticator", "a request without Message-Authenticator")
         asked = Asked(client, event.peer, packet, signed)
@@ -98,7 +100,9 @@ class RadiusListener:
 
     def _dropped(self, event: Received, error: ProtocolError) -> list[Command]:
         address = event.peer[0]
-        commands = self._tally.note(error.reason, address, f"a datagram from {address} was dropped: {error}", event.at.now)
+        commands = self._tally.note(
+            error.reason, address, f"a datagram from {address} was dropped: {error}", event.at.now
+        )
         if commands and event.channel == self.accounting.channel and isinstance(error, Malformed):
             # With its line, so as rarely: anyone could send these.
             kept = Quarantined(event.at.wall, "radius", "", address, error.reason, event.data)

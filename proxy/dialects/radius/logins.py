@@ -35,7 +35,11 @@ COPIER = "copier"
 NO_PERSON_SERVICES = {2: "Framed", 4: "Callback-Framed", 6: "Administrative", 7: "NAS-Prompt"}
 NO_PERSON_SERVICES |= {9: "Callback-NAS-Prompt", 10: "Call-Check", 11: "Callback-Administrative"}
 NO_PERSON_PORTS = {15: "Ethernet", 19: "802.11"}
-OUTCOMES: dict[int, str] = {Code.ACCESS_ACCEPT: "granted", Code.ACCESS_REJECT: "refused", Code.ACCESS_CHALLENGE: "challenged"}
+OUTCOMES: dict[int, str] = {
+    Code.ACCESS_ACCEPT: "granted",
+    Code.ACCESS_REJECT: "refused",
+    Code.ACCESS_CHALLENGE: "challenged",
+}
 
 Key = tuple[Peer, bytes]
 
@@ -323,4 +327,3 @@ def _fresh_part(packet: Packet) -> bytes:
 
 def _text(value: bytes | None) -> str:
     return value.decode("utf-8", "replace") if value else ""
-

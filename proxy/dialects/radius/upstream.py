@@ -1,8 +1,8 @@
 """A RADIUS server as upstream: logins relayed to it, records handed over, its two ports watched.
 
-Authentication decides the state; accounting has a health of its own, and while it is bad records are kept and acknowledged.
-With several addresses the first that answers is used until it fails. RFC 2865 section 2.3 (proxying), RFC 5080 section 2.2
-(retransmission), RFC 5997 (Status-Server). Left out: requests that a server sends (RFC 5176).
+Authentication decides the state; accounting has a health of its own, and while it is bad records are kept and
+acknowledged. With several addresses the first that answers is used until it fails. RFC 2865 section 2.3 (proxying), RFC
+5080 section 2.2 (retransmission), RFC 5997 (Status-Server). Left out: requests that a server sends (RFC 5176).
 """
 
 from __future__ import annotations
@@ -253,7 +253,9 @@ class RadiusUpstream(Upstream):
             pending, packet, signed, late = port.exchange.answer(event.channel, event.data)
             commands = self._check_signature(host, port, signed, event.at)
         except ProtocolError as error:
-            return self._tally.note(error.reason, self.name, f"{self.name}: an answer was dropped: {error}", event.at.now)
+            return self._tally.note(
+                error.reason, self.name, f"{self.name}: an answer was dropped: {error}", event.at.now
+            )
         port.exchange.settle(pending)
         commands += self._heard(host, port, event.at)
         about: Probe | RecordSent | RelayedLogin = pending.about
@@ -350,7 +352,9 @@ class RadiusUpstream(Upstream):
     def _switch(self, role: str, to: Host, at: Moment) -> list[Command]:
         before = self.hosts[self._active[role]]
         self._active[role] = self.hosts.index(to)
-        commands: list[Command] = [Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address}")]
+        commands: list[Command] = [
+            Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address}")
+        ]
         if role == ACCT:
             return commands + self._leave(before, at)
         for pending in list(before.auth.exchange.live.values()):
