@@ -186,7 +186,7 @@ class Upstream(ABC):
         return []
 
     def not_kept(self, event: NotKept) -> list[Command]:
-        """Stable storage refused: what was to be taken is taken in a second, what was to be written down written then."""
+        """Stable storage refused: what was to be taken or written down is so in a second."""
         again = event.at.now + RETRY_STORAGE
         if isinstance(event.token, TakeAsked):
             for seq in event.token.seqs:

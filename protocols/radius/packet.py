@@ -205,12 +205,21 @@ def build(code: int, identifier: int, authenticator: bytes, attributes: Attribut
     Raises TooLarge over 4096 octets or for a value over 253, Malformed for a number or an authenticator that no
     packet can hold.
     """
-    if len(authenticator) != 16:
-        raise Malformed("authenticator-length", f"{len(authenticator)} octets, an authenticator has 16")
+    return build_encoded(code, identifier, authenticator, encode(attributes))
+
+
+def encode(attributes: Attributes) -> bytes:
+    """The attributes' octets. Raises TooLarge or Malformed for one that no packet can hold."""
     try:
-        body = b"".join([_HEADS[number] + _LENGTHS[len(value)] + value for number, value in attributes])
+        return b"".join([_HEADS[number] + _LENGTHS[len(value)] + value for number, value in attributes])
     except LookupError:
         raise _blame(attributes) from None
+
+
+def build_encoded(code: int, identifier: int, authenticator: bytes, body: bytes) -> bytes:
+    """As `build`, of attributes that are octets already."""
+    if len(authenticator) != 16:
+        raise Malformed("authenticator-length", f"{len(authenticator)} octets, an authenticator has 16")
     length = HEADER_SIZE + len(body)
     if length > LARGEST_PACKET:
         raise TooLarge("too-long", f"{length} octets, at most {LARGEST_PACKET}")

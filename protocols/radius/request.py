@@ -88,7 +88,7 @@ def _credential(
 ) -> tuple[Method, bytes | None]:
     if Type.EAP_MESSAGE in first:
         return Method.EAP, None
-    if any(number in _MS_CHAP_RESPONSES for number, _ in microsoft):
+    if microsoft and any(number in _MS_CHAP_RESPONSES for number, _ in microsoft):
         return Method.MSCHAP, None
     if Type.CHAP_PASSWORD in first or Type.ARAP_PASSWORD in first or Type.DIGEST_RESPONSE in first:
         return Method.CHAP, None

@@ -23,6 +23,8 @@ from protocols.radius.packet import (
     Type,
     Vendor,
     build,
+    build_encoded,
+    encode,
     split_vendor,
 )
 
@@ -36,7 +38,7 @@ MS_MPPE_RECV_KEY = 17
 LONGEST_PASSWORD = 128
 _BLOCK = 16
 _HMAC_BLOCK = 64
-_EMPTY_MAC = (Type.MESSAGE_AUTHENTICATOR, bytes(16))
+_EMPTY_MAC = bytes((Type.MESSAGE_AUTHENTICATOR, 18)) + bytes(16)
 # Their Request Authenticator is a checksum over the packet, so it counts as zero while the Message-Authenticator is
 # made.
 _SELF_SIGNED = frozenset({Code.ACCOUNTING_REQUEST, Code.DISCONNECT_REQUEST, Code.COA_REQUEST})
@@ -47,7 +49,12 @@ def sign_request(code: int, identifier: int, authenticator: bytes, attributes: A
 
     `authenticator` is the caller's 16 random octets. Raises TooLarge or Malformed as `packet.build` does.
     """
-    return _with_first_mac(build(code, identifier, authenticator, _with_empty_mac(attributes)), secret)
+    return sign_encoded_request(code, identifier, authenticator, encode(_without_mac(attributes)), secret)
+
+
+def sign_encoded_request(code: int, identifier: int, authenticator: bytes, body: bytes, secret: bytes) -> bytes:
+    """As `sign_request`, of attributes that are octets already and have no Message-Authenticator among them."""
+    return _with_first_mac(build_encoded(code, identifier, authenticator, _EMPTY_MAC + body), secret)
 
 
 def sign_accounting_request(identifier: int, attributes: Attributes, secret: bytes) -> bytes:
@@ -84,11 +91,27 @@ def sign_response(
 
     One that is already among the attributes is dropped: it was made for another packet.
     """
+    body = encode(_without_mac(attributes))
+    return sign_encoded_response(
+        code, identifier, body, request_authenticator, secret, message_authenticator=message_authenticator
+    )
+
+
+def sign_encoded_response(
+    code: int,
+    identifier: int,
+    body: bytes,
+    request_authenticator: bytes,
+    secret: bytes,
+    *,
+    message_authenticator: bool,
+) -> bytes:
+    """As `sign_response`, of attributes that are octets already and have no Message-Authenticator among them."""
     if message_authenticator:
-        datagram = build(code, identifier, request_authenticator, _with_empty_mac(attributes))
+        datagram = build_encoded(code, identifier, request_authenticator, _EMPTY_MAC + body)
         datagram = _with_first_mac(datagram, secret)
     else:
-        datagram = build(code, identifier, request_authenticator, _without_mac(attributes))
+        datagram = build_encoded(code, identifier, request_authenticator, body)
     return datagram[:4] + _md5(datagram + secret) + datagram[HEADER_SIZE:]
 
 
@@ -187,6 +210,48 @@ def reveal_salted(hidden: bytes, authenticator: bytes, secret: bytes) -> bytes:
     if plain[0] >= len(plain):
         raise Malformed("undecryptable", "the length inside is more than there is: the secret is wrong")
     return plain[1 : 1 + plain[0]]
+
+
+def relayed_request(datagram: bytes, packet: Packet, device_secret: bytes, server_secret: bytes) -> bytes:
+    """The attributes of an Access-Request as octets for the server: as they came but for Message-Authenticator and,
+    where the secrets differ, User-Password.
+
+    `packet` is what `parse(datagram)` gave. Raises Malformed as `translate_request` does.
+    """
+    attributes = packet.attributes
+    if device_secret != server_secret and packet.get(Type.USER_PASSWORD) is not None:
+        return encode(_without_mac(translate_request(packet, device_secret, server_secret)))
+    return _cut(datagram, attributes, None)
+
+
+def relayed_response(
+    datagram: bytes, packet: Packet, request_authenticator: bytes, secrets: tuple[bytes, bytes], ours: bytes
+) -> bytes:
+    """The attributes of an answer as octets for the device: as they came but for Message-Authenticator, the
+    Proxy-State with the value `ours` and, where the secrets differ, hidden keys.
+
+    `packet` is what `parse(datagram)` gave, `secrets` the server's and the device's. Raises Malformed as
+    `translate_response` does.
+    """
+    attributes = packet.attributes
+    hidden = packet.get(Type.TUNNEL_PASSWORD) is not None or packet.get(Type.VENDOR_SPECIFIC) is not None
+    if hidden and secrets[0] != secrets[1]:
+        kept = tuple([pair for pair in attributes if pair != (Type.PROXY_STATE, ours)])
+        return encode(_without_mac(translate_response(kept, request_authenticator, *secrets)))
+    return _cut(datagram, attributes, ours)
+
+
+def _cut(datagram: bytes, attributes: Attributes, proxy_state: bytes | None) -> bytes:
+    """The attributes' octets without Message-Authenticator, and without the Proxy-State of this value."""
+    pieces, at, kept_from = [], HEADER_SIZE, HEADER_SIZE
+    for number, value in attributes:
+        after = at + 2 + len(value)
+        if number == Type.MESSAGE_AUTHENTICATOR or (number == Type.PROXY_STATE and value == proxy_state):
+            pieces.append(datagram[kept_from:at])
+            kept_from = after
+        at = after
+    pieces.append(datagram[kept_from:at])
+    return b"".join(pieces)
 
 
 def translate_request(packet: Packet, device_secret: bytes, server_secret: bytes) -> Attributes:
@@ -289,10 +354,6 @@ def _check_md5(datagram: bytes, packet: Packet, authenticator: bytes, secret: by
 
 def _without_mac(attributes: Attributes) -> Attributes:
     return tuple([pair for pair in attributes if pair[0] != Type.MESSAGE_AUTHENTICATOR])
-
-
-def _with_empty_mac(attributes: Attributes) -> Attributes:
-    return (_EMPTY_MAC, *_without_mac(attributes))
 
 
 def _with_first_mac(datagram: bytes, secret: bytes) -> bytes:

@@ -7,11 +7,13 @@ import hashlib
 import pytest
 
 from protocols.errors import Malformed, NotAuthentic
-from protocols.radius.packet import Attributes, Code, Packet, Type, build, parse, vendor_attribute
+from protocols.radius.packet import Attributes, Code, Packet, Type, build, encode, parse, vendor_attribute
 from protocols.radius.secrets import (
     check_chap,
     hide_password,
     hide_salted,
+    relayed_request,
+    relayed_response,
     reveal_password,
     reveal_salted,
     sign_accounting_request,
@@ -206,3 +208,23 @@ def test_an_answer_goes_on_with_its_keys_under_the_devices_secret() -> None:
 def test_an_answer_with_keys_that_cannot_be_read_is_malformed(attribute: tuple[int, bytes]) -> None:
     with pytest.raises(Malformed):
         translate_response((attribute,), AUTHENTICATOR, SECRET, OTHER)
+
+
+@pytest.mark.parametrize("server_secret", [b"device", b"server"])
+def test_what_is_relayed_is_what_came_but_for_signature_and_hidden_values(server_secret: bytes) -> None:
+    hidden = hide_password(b"pass", bytes(16), b"device")
+    attributes = ((1, b"card"), (80, bytes(16)), (2, hidden), (33, b"theirs"), (200, b""))
+    datagram = build(1, 7, bytes(16), attributes) + b"padding"
+    body = relayed_request(datagram, parse(datagram), b"device", server_secret)
+    expected = hide_password(b"pass", bytes(16), server_secret)
+    assert body == encode(((1, b"card"), (2, expected), (33, b"theirs"), (200, b"")))
+
+
+@pytest.mark.parametrize("device_secret", [b"server", b"device"])
+def test_what_is_answered_is_what_came_but_for_signature_our_mark_and_hidden_keys(device_secret: bytes) -> None:
+    key = hide_salted(b"key", b"\x80\x01", bytes(16), b"server")
+    attributes = ((33, b"ours"), (69, b"\0" + key), (80, bytes(16)), (33, b"theirs"), (33, b"ours"))
+    datagram = build(2, 7, bytes(16), attributes) + b"padding"
+    body = relayed_response(datagram, parse(datagram), bytes(16), (b"server", device_secret), b"ours")
+    expected = hide_salted(b"key", b"\x80\x01", bytes(16), device_secret)
+    assert body == encode(((69, b"\0" + expected), (33, b"theirs")))

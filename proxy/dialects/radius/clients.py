@@ -62,8 +62,3 @@ class Asked:
 def device_of(identifier: str | None, address: str | None, source: str) -> str:
     """How devices are told apart: NAS-Identifier, else NAS-IP-Address or NAS-IPv6-Address, else the source address."""
     return identifier or address or source
-
-
-def without_ours(attributes: Attributes, proxy_state: bytes) -> Attributes:
-    """An answer's attributes without the Proxy-State that Locum added."""
-    return tuple([a for a in attributes if a[0] != Type.PROXY_STATE or a[1] != proxy_state])

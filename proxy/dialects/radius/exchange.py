@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocols.errors import NotAuthentic, TooLarge
-from protocols.radius.packet import LARGEST_PACKET, Attributes, Packet, parse, size_of
-from protocols.radius.secrets import sign_accounting_request, sign_request, verify_response
+from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Attributes, Packet, parse, size_of
+from protocols.radius.secrets import sign_accounting_request, sign_encoded_request, verify_response
 from proxy.commands import Close, Command, Open, Send
 from proxy.events import Channel, Flow
 
@@ -58,19 +58,22 @@ class Exchange:
         self._ports = 0
 
     def access(
-        self, code: int, authenticator: bytes, attributes: Attributes, about: Any, now: float, *, probe: bool = False
+        self, code: int, authenticator: bytes, body: bytes, about: Any, now: float, *, probe: bool = False
     ) -> tuple[Pending | None, list[Command]]:
-        """Send an Access-Request or Status-Server. None if all identifiers are under way. Raises TooLarge."""
-        _check_size(attributes, MAC_SIZE)
+        """Send an Access-Request or Status-Server. None if all identifiers are under way. Raises TooLarge.
+
+        `body`: the attributes as octets, without Message-Authenticator.
+        """
+        _check_size(HEADER_SIZE + MAC_SIZE + len(body))
         slot, commands = self._allocate(probe)
         if slot is None:
             return None, commands
-        data = sign_request(code, slot[1], authenticator, attributes, self.secret)
+        data = sign_encoded_request(code, slot[1], authenticator, body, self.secret)
         return self._send(slot, authenticator, data, about, now, commands)
 
     def accounting(self, attributes: Attributes, about: Any, now: float) -> tuple[Pending | None, list[Command]]:
         """Send an Accounting-Request. None if all identifiers are under way. Raises TooLarge."""
-        _check_size(attributes, 0)
+        _check_size(size_of(attributes))
         slot, commands = self._allocate(probe=False)
         if slot is None:
             return None, commands
@@ -166,11 +169,6 @@ class Exchange:
         return pending, commands
 
 
-def fits(attributes: Attributes, more: int) -> bool:
-    """Whether a packet of these attributes and `more` octets is within the largest size."""
-    return size_of(attributes) + more <= LARGEST_PACKET
-
-
-def _check_size(attributes: Attributes, more: int) -> None:
-    if not fits(attributes, more):
-        raise TooLarge("too-long", f"{size_of(attributes) + more} octets, at most {LARGEST_PACKET}")
+def _check_size(size: int) -> None:
+    if size > LARGEST_PACKET:
+        raise TooLarge("too-long", f"{size} octets, at most {LARGEST_PACKET}")

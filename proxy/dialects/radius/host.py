@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocols.radius.packet import Attributes, Code, Type
+from protocols.radius.packet import Attributes, Code, Type, encode
 from protocols.radius.secrets import hide_password
 from proxy.commands import Command
 from proxy.contact import Contact
@@ -56,16 +56,16 @@ class Port:
         random = at.random(16, f"probe {self.exchange.address} {self.role}")
         attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
         _, commands = self.exchange.access(
-            Code.STATUS_SERVER, random, attributes, Probe(status=True), at.now, probe=True
+            Code.STATUS_SERVER, random, encode(attributes), Probe(status=True), at.now, probe=True
         )
         wanted = test_login is not None and self.role == AUTH and not self.answers_status
         if test_login is not None and wanted and at.now >= self._next_test_login:
             self._next_test_login = at.now + TEST_LOGIN_EVERY
             random = at.random(16, f"test login {self.exchange.address}")
             hidden = hide_password(test_login.password, random, self.exchange.secret)
-            attributes = ((Type.USER_NAME, test_login.user), (Type.USER_PASSWORD, hidden), *attributes)
+            body = encode(((Type.USER_NAME, test_login.user), (Type.USER_PASSWORD, hidden), *attributes))
             about = Probe(status=False)
-            commands += self.exchange.access(Code.ACCESS_REQUEST, random, attributes, about, at.now, probe=True)[1]
+            commands += self.exchange.access(Code.ACCESS_REQUEST, random, body, about, at.now, probe=True)[1]
         return commands
 
     def give_up_probes(self, now: float) -> list[float]:

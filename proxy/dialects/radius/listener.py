@@ -71,7 +71,7 @@ class RadiusListener:
         if packet.code == Code.STATUS_SERVER:
             return self._alive(event, asked, Code.ACCESS_ACCEPT)
         self._check_loop(packet, self.logins.upstream.proxy_state)
-        return self.logins.asked(asked, event.at)
+        return self.logins.asked(asked, event.data, event.at)
 
     def _record(self, event: Received, client: Client, packet: Packet) -> list[Command]:
         signed = verify_message_authenticator(event.data, packet, client.secret)

@@ -11,13 +11,12 @@ from collections import deque
 from dataclasses import dataclass
 
 from protocols.errors import ProtocolError, TooLarge
-from protocols.radius.packet import Attributes, Code, Packet, Type
+from protocols.radius.packet import Attributes, Code, Packet, Type, encode
 from protocols.radius.request import AccessRequest, Method, read
-from protocols.radius.secrets import sign_response, translate_request, translate_response
+from protocols.radius.secrets import relayed_request, relayed_response, sign_encoded_response
 from proxy.admission import Applicant, Decision, Verdict, decide, normal_card
 from proxy.commands import Command, Keep, Send
-from proxy.dialects.radius.clients import Asked, device_of, without_ours
-from proxy.dialects.radius.exchange import MAC_SIZE
+from proxy.dialects.radius.clients import Asked, device_of
 from proxy.dialects.radius.upstream import RadiusUpstream, RelayedLogin
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.link import State
@@ -53,10 +52,10 @@ class DeviceLogin(RelayedLogin):
         key: Key,
         asked: Asked,
         request: AccessRequest,
-        attributes: Attributes,
+        body: bytes,
         at: Moment,
     ) -> None:
-        super().__init__(attributes, asked.packet.authenticator)
+        super().__init__(body, asked.packet.authenticator)
         self.flow = flow
         self.key = key
         self.asked = asked
@@ -67,8 +66,8 @@ class DeviceLogin(RelayedLogin):
         self.unavailable = False
         self.try_until = float("inf")
 
-    def answered(self, packet: Packet, at: Moment) -> list[Command]:
-        return self.flow.server_answered(self, packet, at)
+    def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
+        return self.flow.server_answered(self, packet, data, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,8 @@ class LoginFlow:
             return self._not_granted(event)
         return []
 
-    def asked(self, asked: Asked, at: Moment) -> list[Command]:
-        """An authentic Access-Request. Raises ProtocolError if it cannot be read."""
+    def asked(self, asked: Asked, data: bytes, at: Moment) -> list[Command]:
+        """An authentic Access-Request; `data` is the datagram. Raises ProtocolError if it cannot be read."""
         key = (asked.peer, _fresh_part(asked.packet))
         if (answer := self._answers.get(key)) is not None:
             return [Send(self.channel, answer, asked.peer)]
@@ -112,10 +111,10 @@ class LoginFlow:
         if len(self._open) >= MOST_OPEN:
             return self._tally.note("too-many-logins", asked.peer[0], "too many logins at once; some dropped", at.now)
         secret = asked.client.secret
-        attributes = translate_request(asked.packet, secret, self.upstream.settings.secret)
-        attributes = self.upstream.with_proxy_state(attributes, MAC_SIZE)
+        body = relayed_request(data, asked.packet, secret, self.upstream.settings.secret)
+        body = self.upstream.with_proxy_state(body)
         request = read(asked.packet, secret, vendor_id=self.upstream.settings.vendor_id)
-        login = self._open[key] = DeviceLogin(self, key, asked, request, attributes, at)
+        login = self._open[key] = DeviceLogin(self, key, asked, request, body, at)
         seen = self.site.heard(login.device, asked.peer[0], "radius", self.upstream.name, at)
         return self._proceed(login, at) + seen
 
@@ -164,7 +163,7 @@ class LoginFlow:
         self.upstream.forget(login)
         return [self._ledger(login, "unanswered", "nobody", "the server did not answer", at)]
 
-    def server_answered(self, login: DeviceLogin, packet: Packet, at: Moment) -> list[Command]:
+    def server_answered(self, login: DeviceLogin, packet: Packet, data: bytes, at: Moment) -> list[Command]:
         """The server's own answer: it goes back as it came, and teaches the card memory."""
         outcome = OUTCOMES.get(packet.code)
         if outcome is None:
@@ -174,13 +173,9 @@ class LoginFlow:
         if login.decided:
             return [self._ledger(login, outcome, "server", reason, at, late=True)]
         try:
-            attributes = translate_response(
-                without_ours(packet.attributes, self.upstream.proxy_state),
-                login.authenticator,
-                self.upstream.settings.secret,
-                login.asked.client.secret,
-            )
-            answer = self._sign(login, packet.code, attributes)
+            secrets = (self.upstream.settings.secret, login.asked.client.secret)
+            body = relayed_response(data, packet, login.authenticator, secrets, self.upstream.proxy_state)
+            answer = self._sign(login, packet.code, body)
         except ProtocolError as error:
             return self._tally.note(error.reason, self.upstream.name, f"an answer cannot be passed on: {error}", at.now)
         if outcome == "granted":
@@ -205,7 +200,7 @@ class LoginFlow:
             login.unavailable = True
             return [kept]
         line = (Type.REPLY_MESSAGE, decision.line.encode())
-        answer = self._sign(login, Code.ACCESS_REJECT, (line, *login.asked.proxy_states()))
+        answer = self._sign(login, Code.ACCESS_REJECT, encode((line, *login.asked.proxy_states())))
         return [kept, self._answer(login, answer, at)]
 
     def _grant(self, login: DeviceLogin, decision: Decision, card: str, at: Moment) -> list[Command]:
@@ -219,7 +214,7 @@ class LoginFlow:
             *login.asked.proxy_states(),
         )
         try:
-            answer = self._sign(login, Code.ACCESS_ACCEPT, attributes)
+            answer = self._sign(login, Code.ACCESS_ACCEPT, encode(attributes))
         except TooLarge as error:
             return self._tally.note(error.reason, login.asked.peer[0], f"no answer fits: {error}", at.now)
         kept = self._ledger(login, "granted", "locum", decision.reason, at, session=session)
@@ -265,12 +260,12 @@ class LoginFlow:
             return ""
         return normal_card(request.user_name)
 
-    def _sign(self, login: DeviceLogin, code: int, attributes: Attributes) -> bytes:
+    def _sign(self, login: DeviceLogin, code: int, body: bytes) -> bytes:
         asked = login.asked
-        return sign_response(
+        return sign_encoded_response(
             code,
             asked.packet.identifier,
-            attributes,
+            body,
             asked.packet.authenticator,
             asked.client.secret,
             message_authenticator=asked.signed,

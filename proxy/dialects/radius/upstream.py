@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
 from protocols.radius.forwarding import forwarded
-from protocols.radius.packet import Attributes, Code, Packet, Type, parse
+from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Code, Packet, Type, encode, parse, size_of
 from proxy.commands import Command, Keep, Tell
 from proxy.contact import Steadiness
-from proxy.dialects.radius.exchange import Exchange, Pending, fits
+from proxy.dialects.radius.exchange import MAC_SIZE, Exchange, Pending
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, ProbeLogin
 from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
 from proxy.link import Link, State
@@ -46,16 +46,18 @@ class Settings:
 
 
 class RelayedLogin(ABC):
-    """A device's Access-Request on its way to the server: `attributes` as they go there, and the request under way."""
+    """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, and the
+    request under way.
+    """
 
-    def __init__(self, attributes: Attributes, authenticator: bytes) -> None:
-        self.attributes = attributes
+    def __init__(self, body: bytes, authenticator: bytes) -> None:
+        self.body = body
         self.authenticator = authenticator
         self.pending: Pending | None = None
 
     @abstractmethod
-    def answered(self, packet: Packet, at: Moment) -> list[Command]:
-        """The server's own answer, in time or late."""
+    def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
+        """The server's own answer, in time or late; `data` is the datagram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class RadiusUpstream(Upstream):
         super().__init__(name, link, recover_after, window)
         self.settings = settings
         self.proxy_state = proxy_state
+        self._proxy_state_octets = encode(((Type.PROXY_STATE, proxy_state),))
         self.proven_by: set[str] = set()
         self.signed_by: set[str] = set()
         self.status_answered: dict[str, set[str]] = {AUTH: set(), ACCT: set()}
@@ -179,7 +182,7 @@ class RadiusUpstream(Upstream):
             return []
         try:
             login.pending, commands = self._exchange(AUTH).access(
-                Code.ACCESS_REQUEST, login.authenticator, login.attributes, login, at.now
+                Code.ACCESS_REQUEST, login.authenticator, login.body, login, at.now
             )
         except TooLarge as error:
             return self._tally.note(error.reason, self.name, f"a login is too large to be relayed: {error}", at.now)
@@ -189,10 +192,10 @@ class RadiusUpstream(Upstream):
         self._port(AUTH).contact.sent(at.now)
         return commands
 
-    def with_proxy_state(self, attributes: Attributes, more: int) -> Attributes:
-        """Add Locum's Proxy-State, if it fits together with `more` octets: what came must be able to go on."""
-        ours = (Type.PROXY_STATE, self.proxy_state)
-        return (*attributes, ours) if fits(attributes, more + len(self.proxy_state) + 2) else attributes
+    def with_proxy_state(self, body: bytes) -> bytes:
+        """Add Locum's Proxy-State to a login's attributes, if it fits: what came must be able to go on."""
+        marked = body + self._proxy_state_octets
+        return marked if HEADER_SIZE + MAC_SIZE + len(marked) <= LARGEST_PACKET else body
 
     def forget(self, login: RelayedLogin) -> None:
         """Nobody waits for this login's answer any more; a late one is still told to it."""
@@ -220,7 +223,9 @@ class RadiusUpstream(Upstream):
                 record_id=item.id,
                 vendor_id=self.settings.vendor_id,
             )
-            marked = self.with_proxy_state(attributes, 0)
+            marked = (*attributes, (Type.PROXY_STATE, self.proxy_state))
+            if size_of(marked) > LARGEST_PACKET:
+                marked = attributes
             pending, commands = self._exchange(ACCT).accounting(marked, RecordSent(item, waiter), at.now)
         except (Malformed, TooLarge) as error:
             commands = self.refused(item, f"it cannot be sent: {error}", at)
@@ -264,7 +269,7 @@ class RadiusUpstream(Upstream):
         elif isinstance(about, RecordSent):
             commands += self._record_answered(about, packet, late or pending.sent_again > 0, event.at)
         else:
-            commands += about.answered(packet, event.at)
+            commands += about.answered(packet, event.data, event.at)
         return commands
 
     def _probe_answered(self, host: Host, port: Port, probe: Probe) -> list[Command]:
