@@ -24,7 +24,8 @@ from proxy.dialects.radius.clients import Client
 from proxy.dialects.radius.host import ACCT, AUTH, ProbeLogin
 from proxy.dialects.radius.listener import RadiusListener
 from proxy.dialects.radius.logins import LoginFlow
-from proxy.dialects.radius.upstream import RadiusUpstream, Settings
+from proxy.dialects.radius.requests import Settings
+from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Moment
 from proxy.link import Clock, Link, Resumed, State
 from proxy.sessions import REMEMBERED_AFTER_END

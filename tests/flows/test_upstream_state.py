@@ -164,7 +164,7 @@ def test_probes_come_each_ten_seconds_while_quiet_and_twice_a_second_else(house:
 
 def test_a_test_login_is_sent_each_ten_seconds_where_status_server_is_not_answered(make_house: Make) -> None:
     house = make_house(test_login=ProbeLogin(b"probe", b"secret"))
-    assert house.upstream.hosts[0].auth.answers_status
+    assert next(iter(house.upstream.hosts)).auth.answers_status
     house.close()
     house.folder = house.folder / "fresh"
     house.folder.mkdir()

@@ -17,7 +17,8 @@ from protocols.radius.secrets import relayed_request, relayed_response, sign_enc
 from proxy.admission import Applicant, Decision, Verdict, decide, normal_card
 from proxy.commands import Command, Keep, Send
 from proxy.dialects.radius.clients import Asked, device_of
-from proxy.dialects.radius.upstream import RadiusUpstream, RelayedLogin
+from proxy.dialects.radius.requests import RelayedLogin
+from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.link import State
 from proxy.site import Site

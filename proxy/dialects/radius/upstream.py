@@ -7,17 +7,17 @@ acknowledged. With several addresses the first that answers is used until it fai
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
 from protocols.radius.forwarding import forwarded
 from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Code, Packet, Type, encode, parse, size_of
 from proxy.commands import Command, Keep, Tell
 from proxy.contact import Steadiness
-from proxy.dialects.radius.exchange import MAC_SIZE, Exchange, Pending
-from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe, ProbeLogin
+from proxy.dialects.radius.exchange import MAC_SIZE
+from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
+from proxy.dialects.radius.hosts import Hosts
+from proxy.dialects.radius.requests import RecordSent, RelayedLogin, Settings
 from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
 from proxy.link import Link, State
 from proxy.tally import Tally
@@ -28,44 +28,6 @@ PROBE_SOON = 0.5
 SAME_BYTES_FOR = 5.0
 SEND_AGAIN_AFTER = (1.0, 3.0)
 TRY_EVERY = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the config says of a RADIUS upstream. Times in seconds; `require_signature`: auto, true or false."""
-
-    auth_port: int
-    accounting_port: int
-    secret: bytes
-    answer_timeout: float
-    probe_interval: float
-    require_signature: str
-    test_login: ProbeLogin | None
-    vendor_id: int
-    roles: frozenset[str]
-
-
-class RelayedLogin(ABC):
-    """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, and the
-    request under way.
-    """
-
-    def __init__(self, body: bytes, authenticator: bytes) -> None:
-        self.body = body
-        self.authenticator = authenticator
-        self.pending: Pending | None = None
-
-    @abstractmethod
-    def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
-        """The server's own answer, in time or late; `data` is the datagram."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordSent:
-    """What a pending request is about: a record on its way."""
-
-    item: OutboxItem
-    waiter: Waiter | None
 
 
 class RadiusUpstream(Upstream):
@@ -90,10 +52,9 @@ class RadiusUpstream(Upstream):
         self.signed_by: set[str] = set()
         self.status_answered: dict[str, set[str]] = {AUTH: set(), ACCT: set()}
         self.accounting_well = True
-        self.hosts: list[Host] = []
+        self.hosts = Hosts()
         self._tally = tally
         self._fingerprint = fingerprint
-        self._active = {AUTH: 0, ACCT: 0}
         self._accounting_steady = Steadiness(recover_after)
         self._trial = False
         self._next_trial = 0.0
@@ -119,22 +80,21 @@ class RadiusUpstream(Upstream):
 
     def _replace_hosts(self, addresses: Sequence[str], at: Moment) -> list[Command]:
         known = {host.address: host for host in self.hosts}
-        used = {role: self.hosts[number].address for role, number in self._active.items() if self.hosts}
         ports = (self.settings.auth_port, self.settings.accounting_port)
         commands: list[Command] = []
         for address in known.keys() - set(addresses):
             commands += self._leave(known[address], at) + known[address].close()
         timeout = self.settings.answer_timeout
-        self.hosts = [
-            known.get(address)
-            or Host(self, self.name, address, ports, self.settings.secret, timeout, self._fingerprint(address))
-            for address in addresses
-        ]
+        self.hosts.replace(
+            [
+                known.get(address)
+                or Host(self, self.name, address, ports, self.settings.secret, timeout, self._fingerprint(address))
+                for address in addresses
+            ]
+        )
         for host in self.hosts:
             for role, port in host.ports.items():
                 port.answers_status |= host.fingerprint in self.status_answered[role]
-        order = list(addresses)
-        self._active = {role: order.index(used[role]) if used.get(role) in order else 0 for role in (AUTH, ACCT)}
         return commands
 
     def unreachable(self, cause: str, at: Moment) -> list[Command]:
@@ -176,12 +136,12 @@ class RadiusUpstream(Upstream):
 
     def relay(self, login: RelayedLogin, at: Moment) -> list[Command]:
         """Send a login to the server, or send it again, with the same bytes, if it is under way already."""
-        if login.pending is not None and login.pending.key in self._exchange(AUTH).live:
-            return self._exchange(AUTH).again(login.pending)
+        if login.pending is not None and login.pending.key in self.hosts.exchange(AUTH).live:
+            return self.hosts.exchange(AUTH).again(login.pending)
         if not self.hosts:
             return []
         try:
-            login.pending, commands = self._exchange(AUTH).access(
+            login.pending, commands = self.hosts.exchange(AUTH).access(
                 Code.ACCESS_REQUEST, login.authenticator, login.body, login, at.now
             )
         except TooLarge as error:
@@ -189,7 +149,7 @@ class RadiusUpstream(Upstream):
         if login.pending is None:
             words = f"{self.name}: too many logins wait for the server's answer; one was left to its device"
             return commands + self._tally.note("no-identifier", self.name, words, at.now)
-        self._port(AUTH).contact.sent(at.now)
+        self.hosts.port(AUTH).contact.sent(at.now)
         return commands
 
     def with_proxy_state(self, body: bytes) -> bytes:
@@ -226,14 +186,14 @@ class RadiusUpstream(Upstream):
             marked = (*attributes, (Type.PROXY_STATE, self.proxy_state))
             if size_of(marked) > LARGEST_PACKET:
                 marked = attributes
-            pending, commands = self._exchange(ACCT).accounting(marked, RecordSent(item, waiter), at.now)
+            pending, commands = self.hosts.exchange(ACCT).accounting(marked, RecordSent(item, waiter), at.now)
         except (Malformed, TooLarge) as error:
             commands = self.refused(item, f"it cannot be sent: {error}", at)
             return commands + (waiter.unanswered(at) if waiter else [])
         if pending is None:
             self.outbox.cut(item.seq)
             return commands + (waiter.unanswered(at) if waiter else [])
-        self._port(ACCT).contact.sent(at.now)
+        self.hosts.port(ACCT).contact.sent(at.now)
         return commands
 
     def relay_unkept(self, raw: bytes, record: Record, waiter: Waiter, at: Moment) -> list[Command]:
@@ -251,9 +211,10 @@ class RadiusUpstream(Upstream):
         return [(p.about.item, p.about.waiter) for p in found if isinstance(p.about, RecordSent)]
 
     def _received(self, event: Received) -> list[Command]:
-        host, port = self._where(event.channel[1], event.channel[2])
-        if host is None or port is None:
+        behind = self.hosts.behind(event.channel)
+        if behind is None:
             return []
+        host, port = behind
         try:
             pending, packet, signed, late = port.exchange.answer(event.channel, event.data)
             commands = self._check_signature(host, port, signed, event.at)
@@ -304,8 +265,8 @@ class RadiusUpstream(Upstream):
         port.contact.heard(at.now)
         port.failed = False
         commands: list[Command] = []
-        active = self.hosts[self._active[port.role]]
-        if active is not host and active.ports[port.role].failed:
+        used = self.hosts.used(port.role)
+        if used is not host and used.ports[port.role].failed:
             commands += self._switch(port.role, host, at)
         if host.fingerprint not in self.proven_by:
             self.proven_by.add(host.fingerprint)
@@ -318,9 +279,10 @@ class RadiusUpstream(Upstream):
         return commands
 
     def _refused(self, event: Refused) -> list[Command]:
-        host, port = self._where(event.channel[1], event.channel[2])
-        if host is None or port is None:
+        behind = self.hosts.behind(event.channel)
+        if behind is None:
             return []
+        host, port = behind
         self._steady(port.role).broken()
         follows = port.contact.refused(probe=event.channel[-1] == "probe")
         if follows == "probe":
@@ -333,11 +295,11 @@ class RadiusUpstream(Upstream):
     def _failed(self, host: Host, port: Port, cause: str, at: Moment) -> list[Command]:
         port.failed = True
         role = port.role
-        if self.hosts[self._active[role]] is not host:
+        if self.hosts.used(role) is not host:
             return []
-        others = [other for other in self.hosts if not other.ports[role].failed]
-        if others:
-            return self._switch(role, others[0], at)
+        alive = self.hosts.alive(role)
+        if alive:
+            return self._switch(role, alive[0], at)
         commands: list[Command] = []
         if role == ACCT and ACCT in self.settings.roles:
             commands += self._accounting_failed(cause, at)
@@ -355,8 +317,8 @@ class RadiusUpstream(Upstream):
         return commands
 
     def _switch(self, role: str, to: Host, at: Moment) -> list[Command]:
-        before = self.hosts[self._active[role]]
-        self._active[role] = self.hosts.index(to)
+        before = self.hosts.used(role)
+        self.hosts.use(role, to)
         commands: list[Command] = [
             Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address}")
         ]
@@ -419,18 +381,6 @@ class RadiusUpstream(Upstream):
 
     def _steady(self, role: str) -> Steadiness:
         return self.steadiness if role == self.lead else self._accounting_steady
-
-    def _where(self, address: object, role: object) -> tuple[Host | None, Port | None]:
-        for host in self.hosts:
-            if host.address == address:
-                return host, host.ports[str(role)]
-        return None, None
-
-    def _port(self, role: str) -> Port:
-        return self.hosts[self._active[role]].ports[role]
-
-    def _exchange(self, role: str) -> Exchange:
-        return self._port(role).exchange
 
     def _remember(self, what: str, host: Host) -> Keep:
         return Keep(Remember(f"{what}:{self.name}:{host.fingerprint}", "1"), wait=False)

@@ -1,0 +1,52 @@
+"""What is sent to a RADIUS server, and by which settings: a device's login on its way, a record on its way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from protocols.radius.packet import Packet
+from proxy.commands import Command
+from proxy.dialects.radius.exchange import Pending
+from proxy.dialects.radius.host import ProbeLogin
+from proxy.events import Moment
+from proxy.upstream import Waiter
+from storage.records import OutboxItem
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the config says of a RADIUS upstream. Times in seconds; `require_signature`: auto, true or false."""
+
+    auth_port: int
+    accounting_port: int
+    secret: bytes
+    answer_timeout: float
+    probe_interval: float
+    require_signature: str
+    test_login: ProbeLogin | None
+    vendor_id: int
+    roles: frozenset[str]
+
+
+class RelayedLogin(ABC):
+    """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, and the
+    request under way.
+    """
+
+    def __init__(self, body: bytes, authenticator: bytes) -> None:
+        self.body = body
+        self.authenticator = authenticator
+        self.pending: Pending | None = None
+
+    @abstractmethod
+    def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
+        """The server's own answer, in time or late; `data` is the datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSent:
+    """What a pending request is about: a record on its way."""
+
+    item: OutboxItem
+    waiter: Waiter | None
