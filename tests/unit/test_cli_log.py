@@ -1,6 +1,7 @@
 """`locum log` reads App.Log from the ledger itself, with Locum up or down."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,17 +47,29 @@ def test_a_line_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Capture
     assert "\x1b" not in said
 
 
+def hear_interrupts() -> None:
+    """A shell's background job is started deaf to Ctrl-C, and so would be what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_following_goes_on_with_new_lines_beside_the_writer_and_ends_quietly(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.db", NOW)
     write_lines(ledger, "before")
     arguments = [sys.executable, "-u", "-m", "appliance", "log", "-f", "--state-dir", str(tmp_path)]
-    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert "before" in process.stdout.readline()
         write_lines(ledger, "after")
         assert "after" in process.stdout.readline()
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
     ledger.close()
