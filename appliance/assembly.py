@@ -120,7 +120,7 @@ class Assembly:
                 self.upstreams[upstream.name] = self._new_upstream(upstream, config, at)
             flow = self.upstreams[upstream.name]
             flow.link.delay = config.offline.delay
-            flow.steadiness.recover_after = config.offline.recover_after
+            flow.recover_after = config.offline.recover_after
             flow.outbox.window = config.offline.drain_window
         return list(self.upstreams.values())
 

@@ -37,26 +37,27 @@ class Keeper:
         allowed = [item for item in batch if may_be_kept(item, level)]
         if len(allowed) == len(batch):
             try:
-                return self._commit(batch)
+                results = self._commit(batch)
             except CannotStore:
                 self._watch.failed()
                 self._looked = time.monotonic()
                 self.space = None if self.space is None else replace(self.space, level=Level.FULL)
                 allowed = [item for item in batch if may_be_kept(item, Level.FULL)]
-        results = iter(self._commit(allowed))
+            else:
+                if level < Level.FULL:
+                    self.error = ""
+                return results
+        kept = iter(self._commit(allowed))
         refused = CannotStore(self.error or FULL)
-        kept = {id(item) for item in allowed}
-        return [next(results) if id(item) in kept else refused for item in batch]
+        names = {id(item) for item in allowed}
+        return [next(kept) if id(item) in names else refused for item in batch]
 
     def _commit(self, batch: Sequence[Keepable]) -> list[Outcome | StorageError]:
         try:
-            results = self._ledger.commit(batch)
+            return self._ledger.commit(batch)
         except StorageError as error:
             self.error = str(error)
             raise
-        if batch:
-            self.error = ""
-        return results
 
     def _look(self, now: float) -> None:
         if now - self._looked < LOOK_EVERY:

@@ -22,6 +22,7 @@ class Contact:
         self.last_heard = float("-inf")
         self._unanswered_since: float | None = None
         self.probe_sent = float("-inf")
+        self._half_time_probe: float | None = None
         self._confirming = False
 
     def sent(self, now: float) -> None:
@@ -33,11 +34,14 @@ class Contact:
         """A probe was sent: a request like any other, and the half-time probe of those before it."""
         self.probe_sent = now
         self.sent(now)
+        first = self._unanswered_since
+        if self._half_time_probe is None and first is not None and now >= first + self.timeout / 2:
+            self._half_time_probe = now
 
     def heard(self, now: float) -> None:
         """Something authentic came from this address: every request before it is off the hook."""
         self.last_heard = now
-        self._unanswered_since = None
+        self._forget()
         self._confirming = False
 
     def refused(self, *, probe: bool) -> str:
@@ -48,7 +52,7 @@ class Contact:
         if not probe:
             return ""
         self._confirming = False
-        self._unanswered_since = None
+        self._forget()
         return "failed"
 
     def wants_probe(self, now: float, oldest: float | None = None) -> bool:
@@ -57,22 +61,24 @@ class Contact:
         `oldest` is the first sending of the oldest request still unanswered, whatever was heard since: it is asked
         after as well, though it cannot bring contact down by itself.
         """
-        firsts = [first for first in (self._unanswered_since, oldest) if first is not None]
-        half = self.timeout / 2
-        return any(first + half <= now and self.probe_sent < first + half for first in firsts)
+        half, first = self.timeout / 2, self._unanswered_since
+        if first is not None and first + half <= now and self._half_time_probe is None:
+            return True
+        return oldest is not None and oldest + half <= now and self.probe_sent < oldest + half
 
     def has_failed(self, now: float) -> bool:
         """Whether contact has failed by silence; true once for each failure, what was sent before is then forgotten.
 
         The probe must have had half the time too: a process that was itself suspended blames nobody.
         """
-        first, half = self._unanswered_since, self.timeout / 2
-        if first is None or now < first + self.timeout:
+        first, probed = self._unanswered_since, self._half_time_probe
+        if first is None or probed is None or now < max(first + self.timeout, probed + self.timeout / 2):
             return False
-        if self.probe_sent < first + half or now < self.probe_sent + half:
-            return False
-        self._unanswered_since = None
+        self._forget()
         return True
+
+    def _forget(self) -> None:
+        self._unanswered_since = self._half_time_probe = None
 
 
 class Steadiness:

@@ -84,11 +84,11 @@ class Link:
         self._delay_from = found.delay_from
         self._left_offline = found.left_offline
 
-    def prove(self, now: float) -> None:
-        """The server was heard with its present address and secret. The delay counts from here at the earliest."""
+    def prove(self) -> None:
+        """The server was heard with its present address and secret. The delay counts from the next failed contact."""
         if not self.proven:
             self.proven = True
-            self._delay_from = now
+            self._delay_from = float("inf")
 
     def unprove(self, at: Moment) -> list[OutageStep]:
         """Address or secret have changed: what was granted on the old ones' word ends with them."""
@@ -102,6 +102,8 @@ class Link:
     def handle(self, signal: Signal, cause: str, at: Moment) -> list[OutageStep]:
         """Apply `signal`; the steps taken, none if the state stays."""
         to = TABLE[self.state, signal]
+        if signal is Signal.CONTACT_FAILED and self._delay_from == float("inf"):
+            self._delay_from = at.now
         if to is self.state or (to is State.OFFLINE and not self.proven):
             return []
         straight_back = self.state is State.RECOVERING and at.now - self._left_offline < self.delay

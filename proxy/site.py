@@ -17,6 +17,8 @@ from storage.records import CardFacts, DeviceSeen
 
 SEEN_EVERY = 60.0
 MOST_REMEMBERED = 20_000
+MOST_LESSONS = 2_048
+"""More than any site's logins between two commits."""
 
 
 class CardMemory(Protocol):
@@ -47,6 +49,20 @@ class Site:
     sessions: Sessions = field(default_factory=Sessions)
     seen: dict[str, Seen] = field(default_factory=dict)
     online_users: dict[str, str] = field(default_factory=dict)
+    lessons: dict[str, CardFacts] = field(default_factory=dict)
+
+    def facts(self, card: str) -> CardFacts | None:
+        """What is remembered of a card, also what the server said a moment ago and the ledger does not have yet."""
+        return self.lessons.get(card) or self.cards.facts(card)
+
+    def learn(self, card: str, *, granted: bool, user: str, wall: int) -> None:
+        """The server's own word on a card."""
+        before = None if granted else self.facts(card)
+        since = wall if granted else before.granted_at if before else None
+        self.lessons.pop(card, None)
+        self.lessons[card] = CardFacts(since, granted, user)
+        if len(self.lessons) > MOST_LESSONS:
+            del self.lessons[next(iter(self.lessons))]
 
     def policy_for(self, device: str) -> Policy:
         return self.policies.get(device, self.policy)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.commands import Command, Keep, Tell
-from proxy.contact import Steadiness
 from proxy.events import Event, Kept, Moment, NotKept
 from proxy.forward import Forwarder, after_unanswered
 from proxy.link import Link, Signal, State
@@ -61,10 +60,9 @@ class DeliveryAsked:
 class Upstream(ABC):
     """The dialect-free half of an upstream. Times as in `Moment`."""
 
-    def __init__(self, name: str, link: Link, recover_after: int, window: int) -> None:
+    def __init__(self, name: str, link: Link, window: int) -> None:
         self.name = name
         self.link = link
-        self.steadiness = Steadiness(recover_after)
         self.outbox = Forwarder(window)
         self.subscribers: list[Subscriber] = []
         self._last_answer = 0
@@ -124,19 +122,16 @@ class Upstream(ABC):
             commands += subscriber.state_changed(at)
         return commands + self.nothing_waits(at)
 
-    def contact(self, at: Moment) -> list[Command]:
-        """Something authentic came from the server."""
+    def contact(self, steady: bool, at: Moment) -> list[Command]:
+        """Something authentic came from the server; `steady`: not for the first time (`proxy.contact.Steadiness`)."""
         if not self.link.proven:
-            self.link.prove(at.now)
-        if self.link.state is State.ONLINE:
-            return []
-        if self.steadiness.contact(at.now) and not self.link.state.relays:
+            self.link.prove()
+        if steady and not self.link.state.relays:
             return self.signal(Signal.CONTACT_STEADY, "the server answers steadily", at)
         return []
 
     def contact_failed(self, cause: str, at: Moment) -> list[Command]:
         """Contact with every address of the server has failed."""
-        self.steadiness.broken()
         return self.signal(Signal.CONTACT_FAILED, cause, at)
 
     def tick(self, at: Moment) -> list[Command]:
@@ -282,7 +277,7 @@ class Upstream(ABC):
 
     def _words(self, state: State, cause: str) -> list[Command]:
         name = self.name
-        grace = f"; offline in {self.link.delay:g} s unless it comes back"
+        grace = f"; offline in {self.link.delay:g} s unless it comes back" if self.link.delay else ""
         if not self.link.proven:
             grace = "; it was never heard with this address and secret, so nobody is let in: check both"
         words = {

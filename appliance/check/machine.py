@@ -62,7 +62,8 @@ def _ledger(state_dir: Path) -> Iterator[Finding]:
     try:
         with reading(file) as connection:
             figures = Reader(file, connection).figures()
-        yield ok("ledger", f"{file} can be read by this version and has {figures.entries:,} entries")
+        entries = "1 entry" if figures.entries == 1 else f"{figures.entries:,} entries"
+        yield ok("ledger", f"{file} can be read by this version and has {entries}")
     except LedgerMissing:  # as it should be before the first start
         yield ok("ledger", f"{file} is not there yet and will be made")
     except LedgerTooOld:

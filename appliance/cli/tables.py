@@ -46,6 +46,7 @@ def status(answer: dict[str, Any], now: float) -> RenderableType:
     upstreams = answer.get("upstreams") or []
     parts: list[RenderableType] = [Text(f"{clean(answer.get('name'))}, Locum {clean(answer.get('version'))}"), Text()]
     parts += [sentence for upstream in upstreams for sentence in _sentences(upstream, now)]
+    parts += _storage(answer.get("storage") or {})
     parts += [Text(), _upstreams(upstreams, now), Text()]
     parts += _devices_line(answer.get("devices") or [])
     parts += _last_outage(answer.get("last_outage"), now)
@@ -111,6 +112,16 @@ def _sentences(upstream: dict[str, Any], now: float) -> Iterable[Text]:
         yield Text(f"  It refused {count(rejected, 'record')}. See: locum outbox list --state rejected", style="red")
     if doubtful := int(outbox.get("in_doubt") or 0):
         yield Text(f"  {count(doubtful, 'record')} may or may not have arrived. See: locum outbox list", style="red")
+
+
+def _storage(storage: dict[str, Any]) -> Iterable[Text]:
+    if storage.get("level") == "full":
+        text = "The disk is FULL: nothing more is kept or acknowledged, and nobody is let in offline. Make room."
+        yield Text(text, style="bold red")
+    elif storage.get("error"):
+        yield Text(f"Storing fails: {clean(storage['error'])}", style="bold red")
+    elif storage.get("level") in ("low", "very_low"):
+        yield Text(f"The disk is getting full: {size(int(storage.get('free_bytes') or 0))} are free.", style="yellow")
 
 
 def _upstreams(upstreams: list[dict[str, Any]], now: float) -> Table:

@@ -44,6 +44,8 @@ def state_dir_of(path: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise _only(path, 1, "is not a regular file; name the configuration with -c FILE")
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:

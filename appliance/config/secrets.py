@@ -36,6 +36,9 @@ def read_secret(reader: Reader, at: KeyPath, text: str | None, file: str | None,
 
 def _from_file(reader: Reader, at: KeyPath, file: Path, key: str) -> Secret | None:
     try:
+        if file.exists() and not file.is_file():
+            reader.problem(at, f"{key} {file} is not a regular file; name a file that holds the secret")
+            return None
         with file.open("rb") as stream:
             value = stream.read(MAX_SECRET_BYTES + 3)
         shared = _others_may(file)

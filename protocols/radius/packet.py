@@ -57,6 +57,7 @@ class Type:
     NAS_IP_ADDRESS = 4
     NAS_PORT = 5
     SERVICE_TYPE = 6
+    FRAMED_PROTOCOL = 7
     FRAMED_IP_ADDRESS = 8
     REPLY_MESSAGE = 18
     STATE = 24

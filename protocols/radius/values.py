@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from protocols.errors import Malformed
 
 LARGEST_INTEGER = (1 << 32) - 1
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def integer(value: bytes) -> int:
@@ -17,8 +19,12 @@ def integer(value: bytes) -> int:
 
 
 def text(value: bytes) -> str:
-    """Octets as UTF-8; what is none shows as replacement characters."""
-    return value.decode("utf-8", "replace")
+    """Octets as UTF-8; what is none, and control characters, show as replacement characters.
+
+    A name that steers the terminal of whoever reads it is no name. The octets themselves are kept elsewhere.
+    """
+    decoded = value.decode("utf-8", "replace")
+    return decoded if decoded.isprintable() else _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", decoded)
 
 
 def ipv4(value: bytes) -> str:

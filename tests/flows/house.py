@@ -116,6 +116,7 @@ class House:
         self.refused_sessions: set[bytes] = set()
         self.down: set[str] = set()
         self.refusing = False
+        self.refusing_at: set[str] = set()
         self.disk_full = False
         self.disk_dead = False
         self.holding = False
@@ -445,7 +446,7 @@ class House:
         address, port = send.channel[1], send.channel[2]
         packet = parse(send.data)
         self.to_server.append(ToServer(send.channel, packet, send.data, self.now))
-        if self.refusing:
+        if self.refusing or address in self.refusing_at:
             self.dispatch(self._owners[send.channel], Refused(send.channel, "connection refused", self.moment()))
         up = self.server_up and address not in self.down and (port == AUTH or self.accounting_up)
         if up and (packet.code != Code.STATUS_SERVER or self.answers_status):

@@ -303,3 +303,22 @@ def test_no_reject_ever_says_that_the_server_is_away(offline: House) -> None:
         offline.swipe(name)
     reasons = {reason for _, reason in offline.rows("SELECT outcome, reason FROM logins WHERE outcome = 'refused'")}
     assert reasons == {"no swipe card"}
+
+
+def test_a_card_is_known_from_the_moment_the_server_said_so(make_house: Make) -> None:
+    house = make_house(policy={"admission": "known-cards"}, delay=0)
+    house.holding = True
+    house.swipe(CARD)
+    house.server_up = False
+    house.until(State.OFFLINE)
+    packet = house.swipe(CARD)
+    house.sync()
+    assert house.code(packet) == Code.ACCESS_ACCEPT
+
+
+def test_framed_protocols_and_two_names_are_no_person(offline: House) -> None:
+    framed = offline.swipe(CARD, (Type.FRAMED_PROTOCOL, (1).to_bytes(4, "big")))
+    twice = offline.swipe(CARD, (Type.USER_NAME, b"BEEF0001"))
+    offline.pass_time(1)
+    assert offline.answers(framed) == []
+    assert offline.answers(twice) == []

@@ -247,3 +247,35 @@ def test_states_and_causes_are_in_the_ledger(offline: House) -> None:
     steps = offline.rows("SELECT step, state, cause FROM outage_events ORDER BY seq")
     assert [step for step, _, _ in steps] == ["failed", "offline", "recovered", "drained"]
     assert "no answer from 192.0.2.1 port 1812 in 1 s" in steps[0][2]
+
+
+def test_silence_while_recovering_is_noticed_with_the_usual_timeout_too(make_house: Make) -> None:
+    house = make_house(timeout=3.0)
+    house.server_up = False
+    house.until(State.OFFLINE)
+    house.silent_for_session.add(b"stuck")
+    house.account(session="stuck")
+    house.server_up = True
+    house.until(State.RECOVERING)
+    house.pass_time(1)
+    house.server_up = False
+    house.until(State.GRACE, 4.5)
+
+
+def test_one_living_address_of_two_is_enough_to_come_back(make_house: Make) -> None:
+    house = make_house(addresses=(HERE, THERE))
+    house.server_up = False
+    house.until(State.OFFLINE, 30)
+    house.server_up, house.down, house.refusing_at = True, {THERE}, {THERE}
+    house.until(State.ONLINE, 5)
+
+
+def test_a_server_that_is_heard_for_the_first_time_opens_no_copier(make_house: Make) -> None:
+    house = make_house(delay=1.0)
+    house.server_up = False
+    house.fresh()
+    house.pass_time(10)
+    assert house.state is State.GRACE
+    house.server_up = True
+    house.until(State.ONLINE, 5)
+    assert house.count("SELECT count(*) FROM outage_events WHERE step = 'offline'") == 0

@@ -70,7 +70,10 @@ def test_following_goes_on_with_new_lines_beside_the_writer_and_ends_quietly(tmp
         write_lines(ledger, "after")
         assert "after" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        try:
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
         assert process.stderr.read() == ""
     ledger.close()
 

@@ -1,5 +1,6 @@
 """Each mistake in a configuration is named with its line and with what to do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,13 @@ def test_a_secret_file_must_hold_a_secret_and_keep_it(
 def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "hq.secret").mkdir()
     ((_, what),) = problems(tmp_path, changed('secret = "between us and hq"', 'secret_file = "hq.secret"'))
-    assert "cannot be read (Is a directory)" in what
+    assert "is not a regular file" in what
+
+
+def test_a_pipe_is_no_secret_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hq.secret")
+    ((_, what),) = problems(tmp_path, changed('secret = "between us and hq"', 'secret_file = "hq.secret"'))
+    assert "is not a regular file" in what
 
 
 def test_a_secret_is_not_repeated_in_a_message(tmp_path: Path) -> None:
@@ -201,5 +208,5 @@ def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
         load(tmp_path / "locum.toml")
     with pytest.raises(ConfigError, match="is it the right file"):
         load(write(tmp_path, "#" * (MAX_BYTES + 1)))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is not a regular file"):
         load(tmp_path)

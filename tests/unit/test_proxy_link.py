@@ -67,13 +67,13 @@ def test_the_delay_runs_from_the_first_failed_contact() -> None:
     assert made.delay_has_passed(70.0)
 
 
-def test_a_proof_during_grace_counts_the_delay_from_there() -> None:
+def test_after_a_proof_during_grace_the_delay_counts_from_the_next_failed_contact() -> None:
     made = in_state(State.GRACE, 60.0, proven=False)
-    made.prove(30.0)
-    assert not made.delay_has_passed(89.0)
-    assert made.delay_has_passed(90.0)
-    made.prove(80.0)
-    assert made.delay_has_passed(90.0)
+    made.prove()
+    assert not made.delay_has_passed(1000.0)
+    assert made.handle(Signal.CONTACT_FAILED, "x", at(1000.0)) == []
+    assert not made.delay_has_passed(1059.0)
+    assert made.delay_has_passed(1060.0)
 
 
 def recovering(left: float, delay: float) -> Link:

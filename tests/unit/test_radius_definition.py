@@ -207,7 +207,9 @@ def test_a_record_written_as_declared_is_read_by_hand(pages: int, delay: int, ki
     record = {"code": 4, "identifier": 1, "body": {"attributes": attributes}}
     read = accounting.read(parse(definition.write(definition.ACCOUNTING_RECORD, record)), accounting.default_mapping())
     assert (read.status, read.delay, read.problem) == (accounting.Status.STOP, delay, None)
-    assert read.job == accounting.JobFields(accounting.KINDS[kind - 1], "", pages, document=document)
+    assert read.job == accounting.JobFields(
+        accounting.KINDS[kind - 1], "", pages, document=values.text(document.encode())
+    )
 
 
 @pytest.mark.parametrize(

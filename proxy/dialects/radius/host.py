@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from protocols.radius.packet import Attributes, Code, Type, encode
 from protocols.radius.secrets import hide_password
 from proxy.commands import Command
-from proxy.contact import Contact
+from proxy.contact import Contact, Steadiness
 from proxy.dialects.radius.exchange import Exchange
 from proxy.events import Flow, Moment
 
@@ -40,10 +40,11 @@ class ProbeLogin:
 class Port:
     """The authentication or the accounting port of one address."""
 
-    def __init__(self, role: str, exchange: Exchange, timeout: float) -> None:
+    def __init__(self, role: str, exchange: Exchange, timeout: float, recover_after: int) -> None:
         self.role = role
         self.exchange = exchange
         self.contact = Contact(timeout)
+        self.steadiness = Steadiness(recover_after)
         self.failed = False
         self.answers_status = False
         self.probe_now = False
@@ -91,12 +92,17 @@ class Host:
         ports: tuple[int, int],
         secret: bytes,
         timeout: float,
+        recover_after: int,
         fingerprint: str,
     ) -> None:
         self.address = address
         self.fingerprint = fingerprint
-        self.auth = Port(AUTH, Exchange(owner, (upstream, address, AUTH), address, ports[0], secret), timeout)
-        self.acct = Port(ACCT, Exchange(owner, (upstream, address, ACCT), address, ports[1], secret), timeout)
+        self.auth = Port(
+            AUTH, Exchange(owner, (upstream, address, AUTH), address, ports[0], secret), timeout, recover_after
+        )
+        self.acct = Port(
+            ACCT, Exchange(owner, (upstream, address, ACCT), address, ports[1], secret), timeout, recover_after
+        )
         self.ports = {AUTH: self.auth, ACCT: self.acct}
 
     def close(self) -> list[Command]:

@@ -34,7 +34,7 @@ MARK_SIZE = 16
 COPIER = "copier"
 NO_PERSON_SERVICES = {2: "Framed", 4: "Callback-Framed", 6: "Administrative", 7: "NAS-Prompt"}
 NO_PERSON_SERVICES |= {9: "Callback-NAS-Prompt", 10: "Call-Check", 11: "Callback-Administrative"}
-NO_PERSON_PORTS = {15: "Ethernet", 19: "802.11"}
+NO_PERSON_PORTS = {15: "Ethernet", 18: "other wireless", 19: "802.11"}
 OUTCOMES: dict[int, str] = {
     Code.ACCESS_ACCEPT: "granted",
     Code.ACCESS_REJECT: "refused",
@@ -162,7 +162,7 @@ class LoginFlow:
             return []
         login.decided = True
         self.upstream.forget(login)
-        return [self._ledger(login, "unanswered", "nobody", "the server did not answer", at)]
+        return [self._ledger(login, "unanswered", "nobody", login.trouble or "the server did not answer", at)]
 
     def server_answered(self, login: DeviceLogin, packet: Packet, data: bytes, at: Moment) -> list[Command]:
         """The server's own answer: it goes back as it came, and teaches the card memory."""
@@ -192,7 +192,7 @@ class LoginFlow:
         login.decided = True
         self.upstream.forget(login)
         applicant = self._applicant(login)
-        facts = self.site.cards.facts(applicant.card) if applicant.card else None
+        facts = self.site.facts(applicant.card) if applicant.card else None
         decision = decide(self.site.policy_for(login.device), applicant, facts, at.wall)
         if decision.verdict is Verdict.GRANT:
             return self._grant(login, decision, applicant.card, at)
@@ -244,6 +244,10 @@ class LoginFlow:
             why_not = "EAP"
         elif request.service_type in NO_PERSON_SERVICES:
             why_not = f"service type {NO_PERSON_SERVICES[request.service_type]}"
+        elif login.asked.packet.get(Type.FRAMED_PROTOCOL) is not None:
+            why_not = "a framed protocol"
+        elif len(login.asked.packet.get_all(Type.USER_NAME)) > 1:
+            why_not = "more than one User-Name"
         elif request.nas_port_type in NO_PERSON_PORTS:
             why_not = f"port type {NO_PERSON_PORTS[request.nas_port_type]}"
         elif self.site.pinned_elsewhere(login.device, login.asked.peer[0]):
@@ -296,6 +300,9 @@ class LoginFlow:
     ) -> Keep:
         card = self._card(login)
         name = login.request.user_name
+        teaches = bool(card) and decided_by == "server" and outcome in ("granted", "refused")
+        if teaches:
+            self.site.learn(card, granted=outcome == "granted", user="", wall=at.wall)
         change = Login(
             at=at.wall,
             dialect="radius",
@@ -311,7 +318,7 @@ class LoginFlow:
             session=session.session if session else "",
             expires_at=session.expires_at if session else None,
             late=late,
-            teaches=bool(card) and decided_by == "server" and outcome in ("granted", "refused"),
+            teaches=teaches,
         )
         return Keep(change, wait=False)
 

@@ -30,14 +30,15 @@ class Settings:
 
 
 class RelayedLogin(ABC):
-    """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, and the
-    request under way.
+    """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, the request
+    under way, and what kept it from being sent.
     """
 
     def __init__(self, body: bytes, authenticator: bytes) -> None:
         self.body = body
         self.authenticator = authenticator
         self.pending: Pending | None = None
+        self.trouble = ""
 
     @abstractmethod
     def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:

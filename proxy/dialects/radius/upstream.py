@@ -13,7 +13,6 @@ from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
 from protocols.radius.forwarding import forwarded
 from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Code, Packet, Type, encode, parse, size_of
 from proxy.commands import Command, Keep, Tell
-from proxy.contact import Steadiness
 from proxy.dialects.radius.exchange import MAC_SIZE
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
 from proxy.dialects.radius.hosts import Hosts
@@ -44,7 +43,8 @@ class RadiusUpstream(Upstream):
         recover_after: int = 3,
         window: int = 256,
     ) -> None:
-        super().__init__(name, link, recover_after, window)
+        super().__init__(name, link, window)
+        self.recover_after = recover_after
         self.settings = settings
         self.proxy_state = proxy_state
         self._proxy_state_octets = encode(((Type.PROXY_STATE, proxy_state),))
@@ -55,7 +55,6 @@ class RadiusUpstream(Upstream):
         self.hosts = Hosts()
         self._tally = tally
         self._fingerprint = fingerprint
-        self._accounting_steady = Steadiness(recover_after)
         self._trial = False
         self._next_trial = 0.0
         self._next_login_trial = 0.0
@@ -84,11 +83,13 @@ class RadiusUpstream(Upstream):
         commands: list[Command] = []
         for address in known.keys() - set(addresses):
             commands += self._leave(known[address], at) + known[address].close()
-        timeout = self.settings.answer_timeout
+        timeout, secret = self.settings.answer_timeout, self.settings.secret
         self.hosts.replace(
             [
                 known.get(address)
-                or Host(self, self.name, address, ports, self.settings.secret, timeout, self._fingerprint(address))
+                or Host(
+                    self, self.name, address, ports, secret, timeout, self.recover_after, self._fingerprint(address)
+                )
                 for address in addresses
             ]
         )
@@ -116,6 +117,7 @@ class RadiusUpstream(Upstream):
         for host in self.hosts:
             for port in host.ports.values():
                 port.contact.timeout = settings.answer_timeout
+                port.steadiness.recover_after = self.recover_after
         return commands
 
     @property
@@ -145,6 +147,7 @@ class RadiusUpstream(Upstream):
                 Code.ACCESS_REQUEST, login.authenticator, login.body, login, at.now
             )
         except TooLarge as error:
+            login.trouble = "it is too large to be relayed"
             return self._tally.note(error.reason, self.name, f"a login is too large to be relayed: {error}", at.now)
         if login.pending is None:
             words = f"{self.name}: too many logins wait for the server's answer; one was left to its device"
@@ -165,7 +168,7 @@ class RadiusUpstream(Upstream):
 
     def tries_first(self, now: float) -> bool:
         """Whether an offline login goes to the server first: contacts succeed already, or nothing else could tell."""
-        if self.steadiness.succeeding:
+        if any(host.ports[self.lead].steadiness.succeeding for host in self.hosts):
             return True
         blind = self.settings.test_login is None and not any(host.auth.answers_status for host in self.hosts)
         if not blind or now < self._next_login_trial:
@@ -271,9 +274,13 @@ class RadiusUpstream(Upstream):
         if host.fingerprint not in self.proven_by:
             self.proven_by.add(host.fingerprint)
             commands.append(self._remember("proven", host))
+        well = self.accounting_well if port.role == ACCT else self.link.proven
+        if well and self.link.state is State.ONLINE:
+            return commands
+        steady = port.steadiness.contact(at.now)
         if port.role == self.lead:
-            commands += self.contact(at)
-        if port.role == ACCT and not self.accounting_well and self._accounting_steady.contact(at.now):
+            commands += self.contact(steady, at)
+        if port.role == ACCT and not self.accounting_well and steady:
             self.accounting_well = True
             commands.append(Tell("info", f"{self.name}: accounting is answered again; forwarding what waits"))
         return commands
@@ -283,7 +290,7 @@ class RadiusUpstream(Upstream):
         if behind is None:
             return []
         host, port = behind
-        self._steady(port.role).broken()
+        port.steadiness.broken()
         follows = port.contact.refused(probe=event.channel[-1] == "probe")
         if follows == "probe":
             return port.probe(self.settings.test_login, event.at)
@@ -294,6 +301,7 @@ class RadiusUpstream(Upstream):
 
     def _failed(self, host: Host, port: Port, cause: str, at: Moment) -> list[Command]:
         port.failed = True
+        port.steadiness.broken()
         role = port.role
         if self.hosts.used(role) is not host:
             return []
@@ -308,7 +316,6 @@ class RadiusUpstream(Upstream):
         return commands
 
     def _accounting_failed(self, cause: str, at: Moment) -> list[Command]:
-        self._accounting_steady.broken()
         self._trial, self._next_trial = False, at.now + TRY_EVERY
         commands = self.cut(f"accounting failed: {cause}", at)
         if self.accounting_well and self.lead == AUTH:
@@ -351,7 +358,7 @@ class RadiusUpstream(Upstream):
         commands: list[Command] = []
         contact, settings = port.contact, self.settings
         for sent in port.give_up_probes(at.now):
-            self._steady(port.role).broken(sent)
+            port.steadiness.broken(sent)
         if contact.has_failed(at.now):
             cause = f"no answer from {host.address} port {port.exchange.port} in {settings.answer_timeout:g} s"
             commands += self._failed(host, port, cause, at)
@@ -378,9 +385,6 @@ class RadiusUpstream(Upstream):
             elif pending.sent_again < len(SEND_AGAIN_AFTER) and age >= SEND_AGAIN_AFTER[pending.sent_again]:
                 commands += port.exchange.again(pending)
         return commands
-
-    def _steady(self, role: str) -> Steadiness:
-        return self.steadiness if role == self.lead else self._accounting_steady
 
     def _remember(self, what: str, host: Host) -> Keep:
         return Keep(Remember(f"{what}:{self.name}:{host.fingerprint}", "1"), wait=False)
