@@ -90,6 +90,11 @@ PROBLEMS = {
 }
 
 
+def shown(value: Any) -> Any:
+    """A text as it is shown: without control characters. The definition declares what is on the wire."""
+    return values.text(value.encode("utf-8")) if isinstance(value, str) else value
+
+
 def record_as_declared(datagram: bytes) -> tuple[accounting.AccountingRequest, set[str]]:
     """An AccountingRequest put together from the typed values of the definition, and its problems."""
     first: dict[int, Any] = {}
@@ -105,11 +110,11 @@ def record_as_declared(datagram: bytes) -> tuple[accounting.AccountingRequest, s
                 for inner in each.value.attributes:
                     if raw.setdefault(inner.number, inner.value) != inner.value and inner.number in FIELDS:
                         problems.add("vendor-attribute-contradicts-itself")
-                    told.setdefault(inner.number, inner.value)
+                    told.setdefault(inner.number, shown(inner.value))
         elif each.number == Type.CLASS:
             classes.append(bytes(each.value))
         else:
-            first.setdefault(each.number, each.value)
+            first.setdefault(each.number, shown(each.value))
 
     def typed(number: int) -> Any:
         value = first.get(number)
@@ -207,9 +212,7 @@ def test_a_record_written_as_declared_is_read_by_hand(pages: int, delay: int, ki
     record = {"code": 4, "identifier": 1, "body": {"attributes": attributes}}
     read = accounting.read(parse(definition.write(definition.ACCOUNTING_RECORD, record)), accounting.default_mapping())
     assert (read.status, read.delay, read.problem) == (accounting.Status.STOP, delay, None)
-    assert read.job == accounting.JobFields(
-        accounting.KINDS[kind - 1], "", pages, document=values.text(document.encode())
-    )
+    assert read.job == accounting.JobFields(accounting.KINDS[kind - 1], "", pages, document=shown(document))
 
 
 @pytest.mark.parametrize(
