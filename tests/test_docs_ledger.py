@@ -109,7 +109,7 @@ def test_sqlite_tools_run_as_shown(ledger: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     copy.write_bytes(ledger.read_bytes())
     ran = 0
-    places = {"/var/lib/locum/ledger.db": str(ledger), "/root/ledger-copy.db": str(copy)}
+    places = {"/var/lib/locum/ledger.db": str(ledger), "/var/backups/ledger-copy.db": str(copy)}
     for block in blocks("sh"):
         for words in command_lines(block):
             tool = Path(words[0]).name
