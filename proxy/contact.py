@@ -9,6 +9,7 @@ What counts as authentic is the dialect's to say; this class knows times only.
 from __future__ import annotations
 
 STEADY_OVER = 2.0
+TRY_AGAIN = 0.5
 
 
 class Contact:
@@ -38,6 +39,10 @@ class Contact:
         if self._half_time_probe is None and first is not None and now >= first + self.timeout / 2:
             self._half_time_probe = now
 
+    def asked(self, now: float) -> None:
+        """Something was sent that this server may never answer: it proves nothing, and is tried again soon."""
+        self.probe_sent = now
+
     def heard(self, now: float) -> None:
         """Something authentic came from this address: every request before it is off the hook."""
         self.last_heard = now
@@ -63,7 +68,7 @@ class Contact:
         """
         half, first = self.timeout / 2, self._unanswered_since
         if first is not None and first + half <= now and self._half_time_probe is None:
-            return True
+            return self.probe_sent < first + half or now >= self.probe_sent + TRY_AGAIN
         return oldest is not None and oldest + half <= now and self.probe_sent < oldest + half
 
     def has_failed(self, now: float) -> bool:

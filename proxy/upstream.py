@@ -115,7 +115,8 @@ class Upstream(ABC):
             return []
         commands: list[Command] = []
         for step in steps:
-            commands += [Keep(kept_as(step), wait=False), *self._words(State(step.state), step.cause)]
+            commands.append(Keep(kept_as(step), wait=False))
+        commands += self._words(self.link.state, self.link.cause)
         if not self.link.state.relays:
             commands += self.cut("contact lost", at)
         for subscriber in self.subscribers:

@@ -50,7 +50,8 @@ WANTED = {
 
 PLACES = (
     "/etc/locum", "/var/lib/locum", "/opt/locum", "/usr/local/bin/locum", "/etc/systemd/system/locum.service",
-    "/var/backups/ledger-copy.db", "/var/backups/locum-before", "/bin/kill", "/dev/null", "/tmp/lab", "/etc/sysctl.d/locum.conf",
+    "/var/backups/ledger-copy.db", "/var/backups/locum-before", "/bin/kill", "/dev/null",
+    "/tmp/lab", "/etc/sysctl.d/locum.conf",
 )  # fmt: skip
 """The only absolute paths that a reader is told of."""
 TOOLS = {

@@ -177,6 +177,7 @@ def test_a_test_login_is_sent_each_ten_seconds_where_status_server_is_not_answer
     logins = house.logins_at_server()
     assert 5 <= len(logins) <= 7
     assert house.state is State.ONLINE
+    assert house.upstream.accounting_well
     hidden = logins[0].packet.get(Type.USER_PASSWORD)
     assert hidden == hide_password(b"secret", logins[0].packet.authenticator, SERVER)
 
@@ -279,3 +280,32 @@ def test_a_server_that_is_heard_for_the_first_time_opens_no_copier(make_house: M
     house.server_up = True
     house.until(State.ONLINE, 5)
     assert house.count("SELECT count(*) FROM outage_events WHERE step = 'offline'") == 0
+
+
+def test_an_address_that_has_just_come_back_takes_over_from_one_that_refuses(make_house: Make) -> None:
+    house = make_house(addresses=(HERE, THERE), delay=0)
+    house.down, house.refusing_at = {THERE}, {THERE}
+    house.pass_time(15.25)
+    assert house.state is State.ONLINE
+    house.down, house.refusing_at = {HERE}, {HERE}
+    packet = house.swipe("BAD0BAD0")
+    house.pass_time(0.2)
+    assert house.state is State.ONLINE
+    assert house.code(packet) == Code.ACCESS_REJECT
+    house.down = house.refusing_at = {HERE, THERE}
+    house.swipe("0A1B2C3D")
+    assert house.state is State.OFFLINE
+
+
+def test_a_login_left_unanswered_is_no_outage_where_only_test_logins_are_answered(make_house: Make) -> None:
+    house = make_house()
+    house.answers_status = False
+    house.granted.add(b"probe")
+    house.fresh(test_login=ProbeLogin(b"probe", b"secret"))
+    house.pass_time(2)
+    house.silent_for = {b"0A1B2C3D"}
+    packet = house.swipe("0A1B2C3D")
+    for _ in range(6):
+        house.pass_time(1)
+        house.swipe("", packet=packet)
+    assert house.state is State.ONLINE

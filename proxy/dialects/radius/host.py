@@ -24,9 +24,10 @@ ACCT = "acct"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a pending request is about: a probe of ours."""
+    """What a pending request is about: a probe of ours. `status`: Status-Server; `counts`: its silence tells."""
 
     status: bool
+    counts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +52,31 @@ class Port:
         self._next_test_login = 0.0
 
     def probe(self, test_login: ProbeLogin | None, at: Moment) -> list[Command]:
-        """Ask whether somebody is there. Nobody's login waits for this."""
+        """Ask whether somebody is there. Nobody's login waits for this.
+
+        Where there is a test login, a Status-Server that was never answered proves nothing by its silence.
+        """
         self.probe_now = False
-        self.contact.probed(at.now)
-        random = at.random(16, f"probe {self.exchange.address} {self.role}")
+        if self.answers_status:
+            test_login = None
+        due = test_login is not None and self.role == AUTH and at.now >= self._next_test_login
+        counts = test_login is None or due
+        (self.contact.probed if counts else self.contact.asked)(at.now)
         attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
-        _, commands = self.exchange.access(
-            Code.STATUS_SERVER, random, encode(attributes), Probe(status=True), at.now, probe=True
-        )
-        wanted = test_login is not None and self.role == AUTH and not self.answers_status
-        if test_login is not None and wanted and at.now >= self._next_test_login:
+        random = at.random(16, f"probe {self.exchange.address} {self.role}")
+        about = Probe(status=True, counts=test_login is None)
+        _, commands = self.exchange.access(Code.STATUS_SERVER, random, encode(attributes), about, at.now, probe=True)
+        if test_login is not None and due:
             self._next_test_login = at.now + TEST_LOGIN_EVERY
             random = at.random(16, f"test login {self.exchange.address}")
             hidden = hide_password(test_login.password, random, self.exchange.secret)
             body = encode(((Type.USER_NAME, test_login.user), (Type.USER_PASSWORD, hidden), *attributes))
-            about = Probe(status=False)
+            about = Probe(status=False, counts=True)
             commands += self.exchange.access(Code.ACCESS_REQUEST, random, body, about, at.now, probe=True)[1]
         return commands
 
     def give_up_probes(self, now: float) -> list[float]:
-        """Let go of the probes that went unanswered; gives when they were sent."""
+        """Let go of the probes that went unanswered; gives when those were sent whose silence means something."""
         over = [
             pending
             for pending in self.exchange.live.values()
@@ -78,7 +84,7 @@ class Port:
         ]
         for pending in over:
             self.exchange.let_go(pending)
-        return [pending.first_sent for pending in over]
+        return [pending.first_sent for pending in over if pending.about.counts]
 
 
 class Host:

@@ -27,6 +27,7 @@ PROBE_SOON = 0.5
 SAME_BYTES_FOR = 5.0
 SEND_AGAIN_AFTER = (1.0, 3.0)
 TRY_EVERY = 10.0
+JUST_NOW = 0.1
 
 
 class RadiusUpstream(Upstream):
@@ -295,19 +296,24 @@ class RadiusUpstream(Upstream):
         if follows == "probe":
             return port.probe(self.settings.test_login, event.at)
         if follows == "failed":
-            number = port.exchange.port
-            return self._failed(host, port, f"{host.address} port {number}: {event.text}", event.at)
+            cause = f"{host.address} port {port.exchange.port}: {event.text}"
+            return self._failed(host, port, cause, event.at, asked_since=event.at.now - JUST_NOW)
         return []
 
-    def _failed(self, host: Host, port: Port, cause: str, at: Moment) -> list[Command]:
+    def _failed(self, host: Host, port: Port, cause: str, at: Moment, *, asked_since: float) -> list[Command]:
+        """Contact with this port has failed. Another address is used instead; also one that had failed, if it was not
+        asked since then: it may have come back.
+        """
         port.failed = True
         port.steadiness.broken()
         role = port.role
         if self.hosts.used(role) is not host:
             return []
-        alive = self.hosts.alive(role)
-        if alive:
-            return self._switch(role, alive[0], at)
+        others = self.hosts.alive(role)
+        if not others and self._is_well(role):
+            others = [other for other in self.hosts if other.ports[role].contact.probe_sent < asked_since]
+        if others:
+            return self._switch(role, others[0], at)
         commands: list[Command] = []
         if role == ACCT and ACCT in self.settings.roles:
             commands += self._accounting_failed(cause, at)
@@ -320,22 +326,24 @@ class RadiusUpstream(Upstream):
         commands = self.cut(f"accounting failed: {cause}", at)
         if self.accounting_well and self.lead == AUTH:
             self.accounting_well = False
+            for host in self.hosts:
+                host.auth.probe_now = True
             commands.append(Tell("warning", f"{self.name}: accounting is not answered ({cause}); records are kept"))
         return commands
 
     def _switch(self, role: str, to: Host, at: Moment) -> list[Command]:
-        before = self.hosts.used(role)
+        before, number = self.hosts.used(role), to.ports[role].exchange.port
         self.hosts.use(role, to)
         commands: list[Command] = [
-            Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address}")
+            Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address} (port {number})")
         ]
+        commands += to.ports[role].probe(self.settings.test_login, at)
         if role == ACCT:
             return commands + self._leave(before, at)
         for pending in list(before.auth.exchange.live.values()):
             if isinstance(pending.about, RelayedLogin):
                 before.auth.exchange.let_go(pending)
                 commands += self.relay(pending.about, at)
-        to.auth.probe_now = True
         return commands
 
     def _leave(self, host: Host, at: Moment) -> list[Command]:
@@ -361,12 +369,12 @@ class RadiusUpstream(Upstream):
             port.steadiness.broken(sent)
         if contact.has_failed(at.now):
             cause = f"no answer from {host.address} port {port.exchange.port} in {settings.answer_timeout:g} s"
-            commands += self._failed(host, port, cause, at)
+            commands += self._failed(host, port, cause, at, asked_since=at.now - settings.answer_timeout)
         oldest = next((p.first_sent for p in port.exchange.live.values() if not isinstance(p.about, Probe)), None)
         doubtful = contact.wants_probe(at.now, oldest)
         for other in self.hosts if doubtful else ():
             other.ports[port.role].probe_now = True
-        well = self.link.state is State.ONLINE if port.role == self.lead else self.accounting_well
+        well = self._is_well(port.role) and not port.failed
         quiet_since = max(contact.probe_sent, contact.last_heard) if well else contact.probe_sent
         if port.probe_now or at.now >= quiet_since + (settings.probe_interval if well else PROBE_SOON):
             commands += port.probe(settings.test_login, at)
@@ -385,6 +393,9 @@ class RadiusUpstream(Upstream):
             elif pending.sent_again < len(SEND_AGAIN_AFTER) and age >= SEND_AGAIN_AFTER[pending.sent_again]:
                 commands += port.exchange.again(pending)
         return commands
+
+    def _is_well(self, role: str) -> bool:
+        return self.link.state is State.ONLINE if role == self.lead else self.accounting_well
 
     def _remember(self, what: str, host: Host) -> Keep:
         return Keep(Remember(f"{what}:{self.name}:{host.fingerprint}", "1"), wait=False)
