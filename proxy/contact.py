@@ -39,6 +39,16 @@ class Contact:
         if self._half_time_probe is None and first is not None and now >= first + self.timeout / 2:
             self._half_time_probe = now
 
+    @property
+    def heard_before(self) -> bool:
+        """Whether anything authentic ever came from this address."""
+        return self.last_heard > float("-inf")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request was sent since the last thing heard."""
+        return self._unanswered_since is not None
+
     def asked(self, now: float) -> None:
         """Something was sent that this server may never answer: it proves nothing, and is tried again soon."""
         self.probe_sent = now

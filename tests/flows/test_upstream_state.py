@@ -309,3 +309,22 @@ def test_a_login_left_unanswered_is_no_outage_where_only_test_logins_are_answere
         house.pass_time(1)
         house.swipe("", packet=packet)
     assert house.state is State.ONLINE
+
+
+def test_a_server_that_never_answered_a_status_server_is_not_away_because_it_is_quiet(make_house: Make) -> None:
+    house = make_house()
+    house.answers_status = False
+    house.fresh()
+    house.swipe("0A1B2C3D")
+    house.account()
+    house.pass_time(120)
+    assert house.state is State.ONLINE
+    assert house.upstream.accounting_well
+    house.server_up = False
+    house.swipe("0A1B2C3D")
+    house.until(State.OFFLINE, 5)
+    house.server_up = True
+    for _ in range(30):
+        house.swipe("0A1B2C3D")
+        house.pass_time(1)
+    assert house.state is State.ONLINE

@@ -54,17 +54,19 @@ class Port:
     def probe(self, test_login: ProbeLogin | None, at: Moment) -> list[Command]:
         """Ask whether somebody is there. Nobody's login waits for this.
 
-        Where there is a test login, a Status-Server that was never answered proves nothing by its silence.
+        A Status-Server proves nothing by its silence where there is a test login, or where the server was heard but
+        never answered one: then it only confirms that a request was left unanswered.
         """
         self.probe_now = False
         if self.answers_status:
             test_login = None
         due = test_login is not None and self.role == AUTH and at.now >= self._next_test_login
-        counts = test_login is None or due
-        (self.contact.probed if counts else self.contact.asked)(at.now)
+        deaf = not self.answers_status and self.contact.heard_before
+        tells = test_login is None and (not deaf or self.contact.waiting)
+        (self.contact.probed if tells or due else self.contact.asked)(at.now)
         attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
         random = at.random(16, f"probe {self.exchange.address} {self.role}")
-        about = Probe(status=True, counts=test_login is None)
+        about = Probe(status=True, counts=tells)
         _, commands = self.exchange.access(Code.STATUS_SERVER, random, encode(attributes), about, at.now, probe=True)
         if test_login is not None and due:
             self._next_test_login = at.now + TEST_LOGIN_EVERY
