@@ -96,7 +96,7 @@ class Service:
         reader = Reader(ledger.path, self._connection)
         self.driver = Driver(reactor, self._keeper, tell)
         self.assembly = Assembly(config, self._connection, reader, key, this_moment())
-        board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper)
+        board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self.driver.losses)
         self._hands = Hands(self.assembly, self.driver, board, self._connection)
         self._control = Control(reactor, config.state_dir, self._hands.handlers())
         self._names = Names(reactor, self._resolved, self._unresolved)

@@ -5,6 +5,7 @@ nothing.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,15 @@ def instant(milliseconds: int | None) -> str | None:
 class StatusBoard:
     """Answers the questions of `locum status`, `locum devices` and `locum outbox list`."""
 
-    def __init__(self, assembly: Assembly, connection: sqlite3.Connection, ledger: Path, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        connection: sqlite3.Connection,
+        ledger: Path,
+        keeper: Keeper,
+        losses: Callable[[], dict[str, int]],
+    ) -> None:
+        self._losses = losses
         self._assembly = assembly
         self._outbox = Outbox(connection)
         self._reader = Reader(ledger, connection)
@@ -57,7 +66,7 @@ class StatusBoard:
                 "total_bytes": space.total if space else None,
                 "level": space.level.name.lower() if space else None,
             },
-            "dropped": dict(assembly.tally.counts),
+            "dropped": {**assembly.tally.counts, **self._losses()},
         }
 
     def devices(self) -> list[dict[str, Any]]:

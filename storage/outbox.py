@@ -127,15 +127,6 @@ class Outbox:
         return self._reader.execute(query, given).fetchall()
 
 
-@in_our_words
-def seq_of(reader: sqlite3.Connection, identifier: str) -> int | None:
-    """The seq of the record in the outbox that has this id (Locum-Record-Id)."""
-    row = reader.execute(
-        "SELECT o.seq FROM outbox o JOIN entries e ON e.seq = o.seq WHERE e.id = ?", (identifier,)
-    ).fetchone()
-    return row[0] if row else None
-
-
 def _row(row: tuple[Any, ...]) -> OutboxRow:
     seq, identifier, state, upstream, device, at, tries, first_try, next_try, reason, event, kind, pages = row
     return OutboxRow(

@@ -60,6 +60,7 @@ class Driver:
         self.writer = Writer(reactor, store, self._written)
         self.flows: list[Flow] = []
         self.bugs = 0
+        self.unkept = 0
         self._reactor = reactor
         self._tell = tell
         self._device_ports: dict[Channel, DevicePort] = {}
@@ -127,10 +128,11 @@ class Driver:
         self._device_ports.clear()
         self._server_ports.clear()
 
-    @property
-    def send_drops(self) -> int:
-        """Datagrams that could not be sent."""
-        return sum(port.dropped for port in (*self._device_ports.values(), *self._server_ports.values()))
+    def losses(self) -> dict[str, int]:
+        """What did not get where it should: datagrams not sent, changes not stored, events that met a bug."""
+        ports = (*self._device_ports.values(), *self._server_ports.values())
+        counted = {"not-sent": sum(port.dropped for port in ports), "not-stored": self.unkept, "met-a-bug": self.bugs}
+        return {reason: number for reason, number in counted.items() if number}
 
     def _handle(self, flow: Flow, event: Event) -> None:
         # The last line of defence: a bug met by one datagram must not stop the service for all others.
@@ -174,6 +176,7 @@ class Driver:
         moment = this_moment()
         for keep, result in zip(batch, results, strict=True):
             if isinstance(result, StorageError):
+                self.unkept += 1
                 if keep.token is not None and keep.owner is not None:
                     self.dispatch(keep.owner, NotKept(keep.token, str(result), moment))
                 continue

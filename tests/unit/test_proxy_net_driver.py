@@ -134,6 +134,7 @@ def test_what_could_not_be_stored_is_told_and_its_then_is_not_run(bench: Bench) 
     (not_kept,) = flow.seen
     assert isinstance(not_kept, NotKept)
     assert not_kept.error == "the disk is full"
+    assert bench.driver.losses() == {"not-stored": 1}
     assert bench.arrived() == []
 
 

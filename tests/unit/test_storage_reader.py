@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import database, outbox
+from storage import database
 from storage.cards import CardMemory
 from storage.errors import StorageError
 from storage.ledger import Ledger
@@ -110,8 +110,8 @@ def test_the_list_for_an_admin_says_what_each_record_is(shelf: Shelf) -> None:
     assert rows[0].id == outcomes[0].id
     assert [row.seq for row in shelf.outbox.list("hq", [OutboxState.WAITING])] == [2]
     assert [row.seq for row in shelf.outbox.list(limit=2)] == [1, 2]
-    assert outbox.seq_of(shelf.connection, outcomes[0].id) == 1
-    assert outbox.seq_of(shelf.connection, "nothing") is None
+    assert shelf.outbox.find(outcomes[0].id) == (1,)
+    assert shelf.outbox.find("nothing") == ()
 
 
 def test_card_memory_holds_the_servers_last_word(shelf: Shelf) -> None:
