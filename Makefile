@@ -31,13 +31,13 @@ demo: $(READY)
 	$(BIN)/locum demo $(ARGS)
 
 test: $(READY) peers
-	$(BIN)/python -m pytest $(ARGS)
+	@tools/run-tests $(BIN)/python $(ARGS)
 
 check: $(READY) peers
 	$(BIN)/ruff format --check $(PACKAGES) tests
 	$(BIN)/ruff check $(PACKAGES) tests
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	@tools/run-tests $(BIN)/python $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --quiet $(PACKAGES) tests

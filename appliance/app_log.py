@@ -26,14 +26,15 @@ class Line:
     def as_text(self) -> str:
         """Time, level, text and context; nothing in it can steer a terminal."""
         row = self.row
-        context = " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in row.context.items())
+        named = {**row.context, "card": row.card} if row.card else row.context
+        context = " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items())
         line = f"{times.text(row.at)} {row.level:7} {row.text} {context}".rstrip()
         return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
     def as_json(self) -> str:
         row = self.row
         line = {"seq": row.seq, "at": times.text(row.at), "level": row.level, "text": row.text, "context": row.context}
-        return json.dumps(line, ensure_ascii=True)
+        return json.dumps({**line, "card": row.card} if row.card else line, ensure_ascii=True)
 
 
 class AppLog:

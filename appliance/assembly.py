@@ -7,34 +7,27 @@ waiting by then.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from appliance.config import Config, DeviceConfig, ListenConfig, OfflineConfig, UpstreamConfig
-from protocols.radius.accounting import JobMapping, mapping_from_names
-from protocols.radius.dictionary import Dictionary, parse_dictionary, shipped_dictionary
+from appliance.config import Config, ListenConfig, OfflineConfig, UpstreamConfig
+from appliance.dialects import Listening, Parts, dialect
 from proxy.admission import Policy
-from proxy.dialects.radius.accounting import AccountingFlow
-from proxy.dialects.radius.clients import Client
-from proxy.dialects.radius.host import ACCT, AUTH, ProbeLogin
-from proxy.dialects.radius.listener import RadiusListener
-from proxy.dialects.radius.logins import LoginFlow
-from proxy.dialects.radius.requests import Settings
-from proxy.dialects.radius.upstream import RadiusUpstream
+from proxy.commands import Command
 from proxy.events import Channel, Moment
 from proxy.link import Clock, Link, Resumed, State
 from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
+from proxy.upstream import Upstream
 from storage.cards import CardMemory
 from storage.outbox import Outbox
 from storage.reader import Reader
-from storage.records import Note, OutageStep
+from storage.records import Note, OutageStep, WaitingRef
+
+LONGEST_DRILL = 4 * 3600 * 1000
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -58,122 +51,96 @@ def passed_since(step: OutageStep, clock: Clock, last_entry_at: int, at: Moment)
 
 class Assembly:
     """All flows of one appliance, by name and by port. `notes`: what putting them together did that the ledger must
-    know.
+    know. `unlock_hash`: Argon2id of the unlock code, "" while none is set.
     """
 
-    def __init__(self, config: Config, connection: sqlite3.Connection, reader: Reader, key: bytes, at: Moment) -> None:
+    def __init__(
+        self,
+        config: Config,
+        connection: sqlite3.Connection,
+        reader: Reader,
+        key: bytes,
+        at: Moment,
+        unlock_hash: str = "",
+    ) -> None:
         self.config = config
         self.tally = Tally()
-        self.upstreams: dict[str, RadiusUpstream] = {}
-        self.listeners: dict[Channel, RadiusListener] = {}
-        self.mapping = _mapping(config)
+        self.upstreams: dict[str, Upstream] = {}
+        self.listeners: dict[Channel, Listening] = {}
         self.notes: list[Note] = []
         self._reader = reader
         self._outbox = Outbox(connection)
-        self._key = key
-        self._proxy_state = b"locum" + at.random(8, "proxy state")
         self._clock = this_boot()
-        self.site = Site(_policy(config.offline), {}, {}, CardMemory(connection))
-        self._configure_site(config)
-        for upstream in config.upstreams:
-            self.upstreams[upstream.name] = self._new_upstream(upstream, config, at)
-        for session, ended in reader.sessions(at.wall - REMEMBERED_AFTER_END):
-            self.site.sessions.restore(session, ended=ended)
-        self.site.online_users.update(reader.online_users())
-        for device in reader.devices():
-            self.site.seen[device.device] = Seen(
-                device.client, device.dialect, device.upstream, device.last_seen, at.now
-            )
-
-    def new_listener(self, listen: ListenConfig, config: Config) -> tuple[Channel, RadiusListener]:
-        """A listener for this part of the config, and the channel it is known by."""
-        channel = channel_of(listen)
-        logins = LoginFlow((*channel, AUTH), self.upstreams[listen.upstream], self.site, self.tally)
-        accounting = AccountingFlow(
-            (*channel, ACCT),
-            self.upstreams[listen.records_to],
+        self.site = Site(_policy(config.offline), {}, {}, CardMemory(connection), upstreams=self.upstreams)
+        self.site.unlocking.hash = unlock_hash
+        self.site.drills.ended.append(self.site.drills_ended)
+        self._parts = Parts(
+            config,
             self.site,
             self.tally,
-            self.mapping,
-            relays=listen.upstream == listen.records_to,
+            self.upstreams,
+            reader.memories,
+            reader.memory,
+            reader.hash_of,
+            key,
+            b"locum" + at.random(8, "proxy state"),
         )
-        return channel, RadiusListener(_clients(listen), logins, accounting, self.tally)
+        self._configure_site(config)
+        self.site.drills.restore(reader.drill_history(at.wall - LONGEST_DRILL), at)
+        for upstream in config.upstreams:
+            self.upstreams[upstream.name] = self._new_upstream(upstream, at)
+        self._restore_site(at)
 
-    def drop_listener(self, channel: Channel) -> None:
+    def new_listener(self, listen: ListenConfig) -> tuple[Channel, Listening]:
+        """A listener for this part of the config, and the channel it is known by."""
+        return channel_of(listen), dialect(listen.dialect).new_listener(listen, self._parts)
+
+    def drop_listener(self, channel: Channel, at: Moment) -> list[Command]:
         """A listener is not in the config any more."""
-        listener = self.listeners.pop(channel)
-        listener.logins.upstream.subscribers.remove(listener.logins)
+        listening = self.listeners.pop(channel)
+        listening.upstream.subscribers.remove(listening.subscriber)
+        return listening.stop(at)
 
-    def reconfigure(self, config: Config, at: Moment) -> list[RadiusUpstream]:
-        """Take over a new config, except for ports and addresses; gives the upstreams that are new or changed."""
-        self.config, self.mapping = config, _mapping(config)
+    def reconfigure(self, config: Config, at: Moment) -> list[Command]:
+        """Take over a new config, except for ports and addresses."""
+        self.config = self._parts.config = config
         self._configure_site(config)
         for listen in config.listens:
-            listener = self.listeners.get(channel_of(listen))
-            if listener is not None:
-                listener.configure(_clients(listen))
-                listener.accounting.mapping = self.mapping
+            listening = self.listeners.get(channel_of(listen))
+            if listening is not None:
+                dialect(listen.dialect).configure_listener(listening, listen, self._parts)
         for name in self.upstreams.keys() - {upstream.name for upstream in config.upstreams}:
             del self.upstreams[name]
+        commands: list[Command] = []
         for upstream in config.upstreams:
             if upstream.name not in self.upstreams:
-                self.upstreams[upstream.name] = self._new_upstream(upstream, config, at)
+                self.upstreams[upstream.name] = self._new_upstream(upstream, at)
             flow = self.upstreams[upstream.name]
             flow.link.delay = config.offline.delay
-            flow.recover_after = config.offline.recover_after
-            flow.outbox.window = config.offline.drain_window
-        return list(self.upstreams.values())
-
-    def settings(self, upstream: UpstreamConfig, config: Config) -> Settings:
-        """An upstream's settings, and the roles that the listeners give it."""
-        roles = {AUTH for listen in config.listens if listen.upstream == upstream.name}
-        roles |= {ACCT for listen in config.listens if listen.records_to == upstream.name}
-        test = upstream.test_login
-        return Settings(
-            auth_port=upstream.auth_port,
-            accounting_port=upstream.accounting_port,
-            secret=upstream.secret.value,
-            answer_timeout=upstream.answer_timeout,
-            probe_interval=upstream.probe_interval,
-            require_signature=upstream.require_message_authenticator,
-            test_login=None if test is None else ProbeLogin(test.user.encode(), test.password.value),
-            vendor_id=config.radius.vendor_id,
-            roles=frozenset(roles or {AUTH}),
-        )
+            commands += dialect(upstream.dialect).configure(flow, upstream, self._parts, at)
+        return commands
 
     def remembered_addresses(self, name: str) -> list[str]:
         """The addresses that a name resolved to when it last did."""
         found = self._reader.memory(f"addresses:{name}")
         return [str(address) for address in json.loads(found)] if found else []
 
-    def _new_upstream(self, upstream: UpstreamConfig, config: Config, at: Moment) -> RadiusUpstream:
-        offline, settings = config.offline, self.settings(upstream, config)
-        link = Link(upstream.name, offline.delay, self._clock, proven=False, began=at)
+    def _new_upstream(self, upstream: UpstreamConfig, at: Moment) -> Upstream:
+        link = Link(upstream.name, self.config.offline.delay, self._clock, proven=False, began=at)
+        flow = dialect(upstream.dialect).new_upstream(upstream, link, self._parts, at)
+        flow.before_subscribers = self.site.state_changed
 
-        def fingerprint(address: str) -> str:
-            # Keyed, for a ledger that leaves the house must not help to guess a secret.
-            told = f"{upstream.name}|{address}|{flow.settings.auth_port}|{flow.settings.accounting_port}|".encode()
-            return hmac.new(self._key, told + flow.settings.secret, hashlib.sha256).hexdigest()[:32]
+        def free(ref: WaitingRef) -> bool:
+            if not ref.drill or not self.site.drills.on(ref.drill):
+                return True
+            flow.hold(ref.seq, ref.order_key, ref.drill)
+            return False
 
-        flow = RadiusUpstream(
-            upstream.name,
-            link,
-            settings,
-            self.tally,
-            fingerprint,
-            self._proxy_state,
-            offline.recover_after,
-            offline.drain_window,
-        )
-        flow.proven_by = set(self._reader.memories(f"proven:{upstream.name}:"))
-        flow.signed_by = set(self._reader.memories(f"signs:{upstream.name}:"))
-        for role, answered in flow.status_answered.items():
-            answered.update(self._reader.memories(f"status-{role}:{upstream.name}:"))
-        flow.outbox.load(self._outbox.waiting(upstream.name), at)
+        flow.outbox.load(filter(free, self._outbox.waiting(upstream.name)), at)
         self._resume(flow, at)
         return flow
 
-    def _resume(self, flow: RadiusUpstream, at: Moment) -> None:
+    def _resume(self, flow: Upstream, at: Moment) -> None:
         step = self._reader.open_outages().get(flow.name)
         if step is None or step.state == State.ONLINE:
             if not flow.outbox.empty:
@@ -184,44 +151,57 @@ class Assembly:
             return
         since = at.now - passed_since(step, self._clock, self._reader.last_entry_at() or 0, at)
         left = since if step.state == State.RECOVERING and self._reader.was_offline(step) else float("-inf")
-        flow.link.resume(Resumed(State(step.state), since, step.at, step.cause, step.outage, since, left))
+        before = max(0, step.at - step.outage) / 1000 if step.outage is not None else 0.0
+        found = Resumed(
+            State(step.state), since, step.at, step.cause, step.outage, since, left, away_from=since - before
+        )
+        flow.link.resume(found)
+        if step.outage is not None:
+            self.site.limits.restore(flow.name, self._reader.overruns(flow.name, step.outage))
+
+    def _restore_site(self, at: Moment) -> None:
+        site = self.site
+        for session, ended in self._reader.sessions(at.wall - REMEMBERED_AFTER_END):
+            site.sessions.restore(session, ended=ended)
+        site.online_users.update(self._reader.online_users())
+        for known in self._reader.devices():
+            site.seen[known.device] = Seen(known.client, known.dialect, known.upstream, known.last_seen, at.now)
+        outages = [flow.link.outage_wall for flow in self.upstreams.values()]
+        since = min([at.wall - LONGEST_DRILL, *(outage for outage in outages if outage is not None)])
+        site.unlocking.restore(self._reader.unlock_history(since), at)
+        for device, name in site.unlocking.places().items():
+            upstream = self.upstreams.get(name)
+            if upstream is None or site.state_of(device, upstream) is not State.OFFLINE:
+                site.unlocking.drill_ended(device, at)
 
     def _configure_site(self, config: Config) -> None:
-        self.site.policy = _policy(config.offline)
-        self.site.policies = {device.id: _policy(device.offline) for device in config.devices}
-        self.site.pins = _pins(config.devices)
+        site = self.site
+        site.policy = _policy(config.offline)
+        site.policies = {device.id: _policy(device.offline) for device in config.devices}
+        site.pins = {device.id: device.address for device in config.devices if device.address is not None}
+        site.certificates = {device.id: device.certificate for device in config.devices if device.certificate}
+        site.printers = {device.id: device.printer for device in config.devices}
+        site.limits.max_outage_hours = config.offline.max_outage_hours
 
 
 def channel_of(listen: ListenConfig) -> Channel:
-    """What a listener is known by: what it binds and where it leads. Another of these is another listener."""
-    return ("listen", listen.bind, listen.auth_port, listen.accounting_port, listen.upstream, listen.records_to)
+    """What a listener is known by; see `Dialect.channel_of`."""
+    return dialect(listen.dialect).channel_of(listen)
 
 
-def _clients(listen: ListenConfig) -> list[Client]:
-    return [
-        Client(
-            client.network,
-            client.secret.value,
-            client.role,
-            client.require_message_authenticator,
-            client.ignore_password_offline,
-        )
-        for client in listen.clients
-    ]
+def forgetful(config: Config) -> list[str]:
+    """The upstreams whose servers cannot recognise a record that they are sent twice."""
+    return [upstream.name for upstream in config.upstreams if not dialect(upstream.dialect).repeats_are_known]
 
 
 def _policy(offline: OfflineConfig) -> Policy:
     return Policy(
-        offline.enabled, offline.admission, offline.card_memory, offline.refuse_known_bad, offline.card_pattern
+        offline.enabled,
+        offline.admission,
+        offline.card_memory,
+        offline.refuse_known_bad,
+        offline.card_pattern,
+        offline.environment == "education",
+        offline.max_pages_per_card,
+        offline.max_sessions_per_card,
     )
-
-
-def _pins(devices: Iterable[DeviceConfig]) -> dict[str, str]:
-    return {device.id: device.address for device in devices if device.address is not None}
-
-
-def _mapping(config: Config) -> JobMapping:
-    dictionary: Dictionary = shipped_dictionary()
-    for path in config.radius.dictionary_files:
-        dictionary = parse_dictionary(path.read_text(encoding="utf-8"), dictionary)
-    return mapping_from_names(dictionary, config.radius.job, config.radius.vendor_id)

@@ -19,10 +19,11 @@ from proxy.commands import Command, Keep, Tell
 from proxy.events import Event, Kept, Moment, NotKept
 from proxy.net.driver import Driver, this_moment
 from storage.outbox import Outbox
-from storage.records import Changed, Drop, OutboxState, Remember, Retry
+from storage.records import Changed, Drop, Note, OutboxState, Remember, Resolve, Retry
 from storage.space import Level
 
 SHORTEST_PREFIX = 8
+CORRECTABLE = ("printer", "user")
 LEVEL_WORDS = {
     Level.LOW: "the disk is getting full: less than 10 % is free",
     Level.VERY_LOW: "the disk is nearly full: less than 5 % is free; make room",
@@ -48,8 +49,11 @@ class Hands:
             "status": lambda request, who: self._board.status(),
             "devices": lambda request, who: self._board.devices(),
             "outbox-list": self._list,
+            "outbox-show": self._show,
             "outbox-retry": self._retry,
+            "outbox-resolve": self._resolve,
             "outbox-drop": self._drop,
+            "outbox-claim": self._claim,
         }
 
     def handle(self, event: Event) -> list[Command]:
@@ -88,11 +92,12 @@ class Hands:
         if level != self._level:
             worse, self._level = level > self._level, level
             words = LEVEL_WORDS.get(level, "the disk has room again")
-            self._driver.run([Tell("error" if level is Level.FULL else "warning" if worse else "info", words)])
+            severity = "error" if level is Level.FULL else "warning" if worse else "info"
+            self._driver.run([Tell(severity, words, alarm="disk")])
         if keeper.error != self._error:
             self._error = keeper.error
             text = f"storing fails: {self._error}" if self._error else "storing works again"
-            self._driver.run([Tell("error" if self._error else "info", text)])
+            self._driver.run([Tell("error" if self._error else "info", text, alarm="disk")])
 
     def _list(self, request: dict[str, Any], who: str) -> list[dict[str, Any]]:
         state, limit = request.get("state"), request.get("limit")
@@ -107,7 +112,56 @@ class Hands:
         seqs = () if identifiers is None else tuple(self._seq(str(each)) for each in identifiers)
         if identifiers is not None and not seqs:
             raise Refusal("no record was named")
-        return self._do(Retry(this_moment().wall, seqs, who), self._retried)
+        corrections = request.get("set") or {}
+        if not isinstance(corrections, dict) or not all(
+            isinstance(text, str) and text for text in corrections.values()
+        ):
+            raise Refusal("a correction is a field and a text: --set printer=NAME")
+        if unknown := corrections.keys() - CORRECTABLE:
+            raise Refusal(f"{', '.join(sorted(unknown))} cannot be corrected; {' and '.join(CORRECTABLE)} can")
+        if corrections and not seqs:
+            raise Refusal("name the records that are to be corrected")
+
+        def retried(changed: Changed, at: Moment) -> tuple[Any, list[Command]]:
+            if seqs and not changed.items:
+                raise Refusal("only what was refused can be sent once more; see 'locum outbox list'")
+            return self._retried(changed, at)
+
+        return self._do(Retry(this_moment().wall, seqs, who, tuple(sorted(corrections.items()))), retried)
+
+    def _show(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        try:
+            return self._board.outbox_detail(self._seq(str(request.get("id"))))
+        except LookupError:
+            raise Refusal("the record has left the outbox meanwhile") from None
+
+    def _resolve(self, request: dict[str, Any], who: str) -> Deferred[Any]:
+        how, identifier = request.get("how"), str(request.get("id"))
+        if how not in ("sent", "resend"):
+            raise Refusal("a record in doubt was sent, or is to be sent again: --sent or --resend")
+        seq = self._seq(identifier)
+
+        def resolved(changed: Changed, at: Moment) -> tuple[Any, list[Command]]:
+            if not changed.items:
+                raise Refusal(f"{identifier} is not in doubt; see 'locum outbox list'")
+            return self._retried(changed, at) if how == "resend" else ({"resolved": identifier}, [])
+
+        reason = str(request.get("reason") or "").strip()
+        return self._do(Resolve(this_moment().wall, seq, str(how), who, reason), resolved)
+
+    def _claim(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        name, at = request.get("upstream"), this_moment()
+        claimed = []
+        for flow in self._assembly.upstreams.values():
+            claim = getattr(flow, "claim", None)
+            if claim is not None and name in (None, flow.name):
+                self._driver.run([Keep(Note(at.wall, "by-hand", {"did": "outbox claim", "upstream": flow.name}, who))])
+                self._driver.run(claim(at))
+                claimed.append(flow.name)
+        if not claimed:
+            named = f"upstream '{name}' keeps no claim" if name else "no upstream keeps a claim"
+            raise Refusal(f"{named}; only those of the dialect papercut do")
+        return {"message": f"this appliance claims {', '.join(claimed)}: it goes on forwarding"}
 
     def _retried(self, changed: Changed, at: Moment) -> tuple[Any, list[Command]]:
         commands: list[Command] = []
@@ -133,7 +187,7 @@ class Hands:
 
         return self._do(Drop(this_moment().wall, seq, reason, who), dropped)
 
-    def _do(self, change: Retry | Drop, then: Any) -> Deferred[Any]:
+    def _do(self, change: Retry | Resolve | Drop, then: Any) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
         self._driver.run([Keep(change, self, _Deed(answer, then))])
         return answer
@@ -158,6 +212,10 @@ class _Deed:
         self._then = then
 
     def done(self, event: Kept) -> list[Command]:
-        result, commands = self._then(event.outcome, event.at)
+        try:
+            result, commands = self._then(event.outcome, event.at)
+        except Refusal as refusal:
+            self.answer.errback(refusal)
+            return []
         self.answer.callback(result)
         return list(commands)

@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from appliance import __version__, log
-from appliance.assembly import Assembly, channel_of
+from appliance.assembly import Assembly, channel_of, forgetful
 from appliance.clockwatch import ClockWatch
 from appliance.config import Config, ConfigError, ListenConfig, load
-from appliance.control import Control
+from appliance.control import Control, Refusal
+from appliance.device_hands import DeviceHands
 from appliance.hands import Hands
 from appliance.keeper import Keeper
 from appliance.log import Events
-from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare
+from appliance.reports import Reports
+from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, unlock_hash
 from appliance.status import StatusBoard
 from proxy.commands import Keep, Tell
 from proxy.events import Channel
 from proxy.net.driver import TICK, Driver, this_moment
 from proxy.net.names import Names, is_numeric
+from proxy.net.reactor import lean_reactor
 from storage.database import open_reader
 from storage.errors import StorageError
 from storage.ledger import Ledger
@@ -52,13 +55,12 @@ def run(config: Config, log_format: log.LogFormat = "text") -> int:
     try:
         prepare(config.state_dir)
         key = installation_key(config.state_dir)
+        code = unlock_hash(config.state_dir)
         ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall)
     except (StateDirError, StorageError) as error:
         return _refuse(str(error))
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-    service = Service(reactor, config, ledger, key)
+    reactor = lean_reactor()
+    service = Service(reactor, config, ledger, key, code)
     try:
         service.start()
     except CannotStart as error:
@@ -86,19 +88,21 @@ class CannotStart(Exception):
 class Service:
     """Everything that runs, held together."""
 
-    def __init__(self, reactor: Any, config: Config, ledger: Ledger, key: bytes) -> None:
+    def __init__(self, reactor: Any, config: Config, ledger: Ledger, key: bytes, code: str) -> None:
         self.config = config
         self._reactor = reactor
         self._ledger = ledger
         self._keeper = Keeper(ledger, SpaceWatch(config.state_dir))
-        self._in_flight = ledger.settle_sent(this_moment().wall)
+        self._in_flight = ledger.settle_sent(this_moment().wall, forgetful(config))
         self._connection = open_reader(ledger.path)
         reader = Reader(ledger.path, self._connection)
-        self.driver = Driver(reactor, self._keeper, tell)
-        self.assembly = Assembly(config, self._connection, reader, key, this_moment())
-        board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self.driver.losses)
-        self._hands = Hands(self.assembly, self.driver, board, self._connection)
-        self._control = Control(reactor, config.state_dir, self._hands.handlers())
+        self._reports = Reports(reactor, config)
+        self.driver = Driver(reactor, self._keeper, tell, self._reports.alarm, self._reports.observe)
+        self.assembly = Assembly(config, self._connection, reader, key, this_moment(), code)
+        self._board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self._losses)
+        self._hands = Hands(self.assembly, self.driver, self._board, self._connection)
+        devices = DeviceHands(self.assembly, self.driver, lambda: _unlock_hash(self.config.state_dir))
+        self._control = Control(reactor, config.state_dir, {**self._hands.handlers(), **devices.handlers()})
         self._names = Names(reactor, self._resolved, self._unresolved)
         self._clock = ClockWatch()
         self._tick: Any = None
@@ -107,12 +111,16 @@ class Service:
     def start(self) -> None:
         """Bind, say so, and begin. Raises CannotStart."""
         for listen in self.config.listens:
-            self._listen(listen, self.config)
+            self._listen(listen)
         try:
             self._control.open()
         except OSError as error:
             where = self.config.state_dir
             raise CannotStart(f"{where}: the control socket cannot be made ({error.strerror}); check owner") from error
+        try:
+            self._reports.open(self._board.status)
+        except OSError as error:
+            raise CannotStart(f"[metrics] cannot listen: {error.strerror}; {_advice(error)}") from error
         self.driver.writer.start()
         self._say_started()
         self._reach(self.config)
@@ -128,6 +136,7 @@ class Service:
         """Give up a start that failed."""
         self.driver.close()
         self._control.close()
+        self._reports.stop()
         self._connection.close()
         self._ledger.close()
 
@@ -140,6 +149,7 @@ class Service:
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
         self._control.close()
+        self._reports.stop()
         self.driver.close()
         self.driver.writer.keep(Keep(Note(this_moment().wall, "stop", {"version": __version__})))
         self.driver.writer.stop()
@@ -153,20 +163,18 @@ class Service:
             config = load(self.config.path)
             self._check_reload(config)
             bound = self._bind_new(config)
+            self._report(config)
         except (ConfigError, CannotStart, OSError, UnicodeDecodeError) as error:
             for line in str(error).splitlines():
                 self._say("error", f"the config was not taken over: {line}")
             return
         moment = this_moment()
         for channel in self._going(config):
-            self.assembly.drop_listener(channel)
+            self.driver.run(self.assembly.drop_listener(channel, moment))
         for name in self.assembly.upstreams.keys() - {upstream.name for upstream in config.upstreams}:
             self.driver.run(self.assembly.upstreams[name].reach([], moment))
-        self.assembly.reconfigure(config, moment)
+        self.driver.run(self.assembly.reconfigure(config, moment))
         self.config = config
-        by_name = {upstream.name: upstream for upstream in config.upstreams}
-        for name, flow in self.assembly.upstreams.items():
-            self.driver.run(flow.configure(self.assembly.settings(by_name[name], config), moment))
         self._reach(config)
         for channel in bound:
             self._open(channel)
@@ -174,12 +182,21 @@ class Service:
         self.driver.writer.keep(Keep(Note(moment.wall, "config", {"config": config.digest})))
         self._say("info", "the config was taken over")
 
+    def _report(self, config: Config) -> None:
+        try:
+            self._reports.configure(config)
+        except OSError as error:
+            self._say("error", f"[metrics] stays where it was: {error.strerror}; {_advice(error)}")
+
+    def _losses(self) -> dict[str, int]:
+        return {**self.driver.losses(), **self._reports.losses()}
+
     def _check_reload(self, config: Config) -> None:
         if (config.name, config.state_dir) != (self.config.name, self.config.state_dir):
             raise CannotStart(f"{config.path}: name and state_dir change at a restart only")
         kept = {upstream.name for upstream in config.upstreams}
         for name, flow in self.assembly.upstreams.items():
-            if name not in kept and not flow.outbox.empty:
+            if name not in kept and not flow.empty:
                 raise CannotStart(f"{config.path}: upstream '{name}' cannot be removed while records wait for it")
 
     def _bind_new(self, config: Config) -> list[Channel]:
@@ -195,15 +212,15 @@ class Service:
             self._close_ports(channel)
         try:
             for listen in new:
-                bound.append(self._listen(listen, config))
+                bound.append(self._listen(listen))
         except CannotStart:
             for channel in bound:
                 self._close_ports(channel)
-                self.assembly.drop_listener(channel)
+                self.assembly.drop_listener(channel, this_moment())
             for listen in self.config.listens:
                 if channel_of(listen) in going:
-                    self.assembly.drop_listener(channel_of(listen))
-                    self._open(self._listen(listen, self.config))
+                    self.assembly.drop_listener(channel_of(listen), this_moment())
+                    self._open(self._listen(listen))
             self.driver.flows[:] = self._flows()
             raise
         return bound
@@ -214,32 +231,32 @@ class Service:
         return [channel for channel in self.assembly.listeners if channel not in staying]
 
     def _close_ports(self, channel: Channel) -> None:
-        listener = self.assembly.listeners[channel]
-        self.driver.stop_listening(listener.logins.channel)
-        self.driver.stop_listening(listener.accounting.channel)
+        for port in self.assembly.listeners[channel].ports:
+            self.driver.stop_listening(port.channel)
 
-    def _listen(self, listen: ListenConfig, config: Config) -> Channel:
-        channel, listener = self.assembly.new_listener(listen, config)
-        ports = ((listener.logins.channel, listen.auth_port), (listener.accounting.channel, listen.accounting_port))
-        for opened, (port_channel, port) in enumerate(ports):
+    def _listen(self, listen: ListenConfig) -> Channel:
+        channel, listening = self.assembly.new_listener(listen)
+        for opened, port in enumerate(listening.ports):
             try:
-                self.driver.listen(port_channel, listener, listen.bind, port)
+                if port.stream:
+                    self.driver.listen_stream(port.channel, listening.flow, port.address, port.number, port.tls)
+                else:
+                    self.driver.listen(port.channel, listening.flow, port.address, port.number)
             except OSError as error:
-                if opened:
-                    self.driver.stop_listening(ports[0][0])
-                listener.logins.upstream.subscribers.remove(listener.logins)
-                what = f"{listen.bind} port {port} (UDP)"
-                raise CannotStart(f"cannot listen on {what}: {error.strerror}; {_advice(error)}") from error
-        self.assembly.listeners[channel] = listener
+                for other in listening.ports[:opened]:
+                    self.driver.stop_listening(other.channel)
+                listening.upstream.subscribers.remove(listening.subscriber)
+                raise CannotStart(f"cannot listen on {port}: {error.strerror}; {_advice(error)}") from error
+        self.assembly.listeners[channel] = listening
         return channel
 
     def _open(self, channel: Channel) -> None:
-        listener = self.assembly.listeners[channel]
-        self.driver.open_for_devices(listener.logins.channel)
-        self.driver.open_for_devices(listener.accounting.channel)
+        for port in self.assembly.listeners[channel].ports:
+            self.driver.open_for_devices(port.channel)
 
     def _flows(self) -> list[Any]:
-        return [*self.assembly.upstreams.values(), *self.assembly.listeners.values()]
+        listeners = [listening.flow for listening in self.assembly.listeners.values()]
+        return [self.assembly.site, *self.assembly.upstreams.values(), *listeners]
 
     def _reach(self, config: Config) -> None:
         """Give each upstream its addresses: those that are numbers, and what the names resolved to last."""
@@ -293,17 +310,35 @@ class Service:
             keep(Keep(each))
         for words in self._ledger.words:
             self._say("warning", words)
-        if self._in_flight:
-            many = "record was" if len(self._in_flight) == 1 else "records were"
-            text = f"{len(self._in_flight)} {many} in flight when Locum stopped; sent again, and named in the ledger"
-            self._say("warning", text)
+        self._say_in_flight()
         for upstream, waiting in self._hands.forsaken().items():
             where = f"{waiting} in the outbox for upstream '{upstream}'"
             text = f"{where}, which is not in the config; put it back, or drop them"
             self._say("error", text)
 
-    def _say(self, level: str, text: str) -> None:
-        self.driver.run([Tell(level, text)])
+    def _say_in_flight(self) -> None:
+        doubtful = set(forgetful(self.config))
+        doubted = sum(upstream in doubtful for _, upstream in self._in_flight)
+        again = len(self._in_flight) - doubted
+        if again:
+            many = "record was" if again == 1 else "records were"
+            text = f"{again} {many} in flight when Locum stopped; sent again, and named in the ledger"
+            self._say("warning", text)
+        if doubted:
+            many = "record was" if doubted == 1 else "records were"
+            text = f"{doubted} {many} being sent when Locum stopped, and may stand at the server: 'locum outbox list'"
+            self._say("error", text, "in-doubt")
+
+    def _say(self, level: str, text: str, alarm: str = "") -> None:
+        self.driver.run([Tell(level, text, alarm=alarm)])
+
+
+def _unlock_hash(state_dir: Path) -> str:
+    """The unlock code's hash as it is now. Raises Refusal."""
+    try:
+        return unlock_hash(state_dir)
+    except StateDirError as error:
+        raise Refusal(str(error)) from error
 
 
 def tell(line: Tell) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 KEY_NAME = "installation.key"
 KEY_SIZE = 32
+UNLOCK_CODE_NAME = "unlock-code"
 LEDGER_NAME = "ledger.db"
 OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
 
@@ -55,12 +56,65 @@ def installation_key(path: Path) -> bytes:
     return key
 
 
-def _write_new(file: Path, content: bytes) -> None:
-    new = file.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def unlock_hash(path: Path) -> str:
+    """The Argon2id hash of the unlock code; "" while none is set. Raises StateDirError."""
+    file = path / UNLOCK_CODE_NAME
     try:
+        found = file.read_text("ascii").strip()
+        if file.stat().st_mode & 0o077:
+            raise StateDirError(f"{file}: others may read the unlock code's hash; run 'chmod 600 {file}'")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be read ({error.strerror}); check its owner") from error
+    except ValueError:
+        found = ""
+    if not found.startswith("$argon2id$"):
+        raise StateDirError(f"{file}: holds no hash of an unlock code; set it anew with 'locum unlock-code set'")
+    return found
+
+
+def keep_unlock_hash(path: Path, hash: str) -> None:
+    """Keep the hash of the unlock code, or with "" forget it; on stable storage when it returns. Raises StateDirError.
+
+    The file belongs to whom the directory belongs to, so that root can set it for the service.
+    """
+    file = path / UNLOCK_CODE_NAME
+    try:
+        if hash:
+            _write_new(file, hash.encode() + b"\n")
+        else:
+            file.unlink(missing_ok=True)
+        _sync(path)
+    except FileNotFoundError as error:
+        raise StateDirError(
+            f"{path}: there is no such state directory; start Locum once, or run 'locum init'"
+        ) from error
+    except OSError as error:
+        raise StateDirError(
+            f"{file}: cannot be changed ({error.strerror}); run as root or as the service's user"
+        ) from error
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    """Put a whole file in place at once, mode 600, with the directory's owner."""
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if os.geteuid() == 0:
+            about = file.parent.stat()
+            os.fchown(descriptor, about.st_uid, about.st_gid)
         os.write(descriptor, content)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     new.rename(file)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import Any
 from appliance import __version__
 from appliance.assembly import Assembly
 from appliance.keeper import Keeper
-from proxy.dialects.radius.upstream import RadiusUpstream
+from proxy.upstream import Upstream
 from storage.outbox import Outbox, OutboxCounts, OutboxRow
 from storage.reader import Reader
 from storage.records import OutboxState
@@ -57,6 +57,11 @@ class StatusBoard:
                 {key: device[key] for key in ("id", "upstream", "offline", "drill", "sessions")}
                 for device in self.devices()
             ],
+            "drills": [
+                {"device": name, "until": instant(drill.until), "reason": drill.reason}
+                for name, drill in assembly.site.drills.running().items()
+            ],
+            "unlock_code": bool(assembly.site.unlocking.hash),
             "outbox": _counts(self._outbox.counts()),
             "last_outage": self._reader.last_outage(),
             "ledger": asdict(figures),
@@ -71,8 +76,8 @@ class StatusBoard:
 
     def devices(self) -> list[dict[str, Any]]:
         """A row for each device that was ever heard."""
-        rows = []
-        for name, seen in sorted(self._assembly.site.seen.items()):
+        rows, site = [], self._assembly.site
+        for name, seen in sorted(site.seen.items()):
             flow = self._assembly.upstreams.get(seen.upstream)
             rows.append(
                 {
@@ -81,9 +86,9 @@ class StatusBoard:
                     "upstream": seen.upstream,
                     "dialect": seen.dialect,
                     "last_seen": instant(seen.heard),
-                    "offline": flow.state.value if flow else "online",
-                    "drill": False,
-                    "sessions": self._assembly.site.sessions.count(name),
+                    "offline": site.shown(name, flow) if flow else "online",
+                    "drill": site.drills.on(name),
+                    "sessions": site.sessions.count(name),
                 }
             )
         return rows
@@ -97,20 +102,45 @@ class StatusBoard:
         )
         return [_row(row) for row in rows]
 
-    def _upstream(self, flow: RadiusUpstream) -> dict[str, Any]:
+    def outbox_detail(self, seq: int) -> dict[str, Any]:
+        """The object of `locum outbox show`; LookupError if the record has left meanwhile."""
+        detail = self._outbox.show(seq)
+        if detail is None:
+            raise LookupError(seq)
+        facts = detail.facts
+        return {
+            **_row(detail.row),
+            "dialect": detail.dialect,
+            "order_key": detail.order_key,
+            "first_try": instant(detail.row.first_try),
+            "job": {**asdict(facts), "started_at": instant(facts.started_at), "ended_at": instant(facts.ended_at)},
+            "corrections": dict(detail.corrections),
+            "evidence": _readable(detail.evidence),
+            "deliveries": [{**asdict(each), "at": instant(each.at)} for each in detail.tries],
+        }
+
+    def _upstream(self, flow: Upstream) -> dict[str, Any]:
         link = flow.link
         return {
             "name": flow.name,
-            "dialect": "radius",
+            "dialect": flow.dialect,
             "state": link.state.value,
             "proven": link.proven,
             "since": instant(link.since_wall),
             "cause": link.cause,
             "outage_started": instant(link.outage_wall),
-            "accounting": "ok" if flow.accounting_well else "not answered",
-            "addresses": [host.address for host in flow.hosts],
+            "trouble": flow.trouble or None,
+            "codes_refused": self._assembly.site.unlocking.codes_refused(flow.name),
+            **flow.details(),
             "outbox": _counts(self._outbox.counts(flow.name)),
         }
+
+
+def _readable(evidence: Any) -> Any:
+    """Evidence with its times as texts."""
+    if not isinstance(evidence, dict) or not isinstance(evidence.get("read_at"), int):
+        return evidence
+    return {**evidence, "read_at": instant(evidence["read_at"])}
 
 
 def _counts(counts: OutboxCounts) -> dict[str, Any]:

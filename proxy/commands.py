@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from storage.records import Keepable
+from storage.records import NOBODY, Keepable, Personal
 
 if TYPE_CHECKING:
     from proxy.events import Channel, Flow, Peer
@@ -32,7 +32,9 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a datagram on `channel`; `peer` None means the address that the channel was opened to."""
+    """Send a datagram, or the next piece of a stream, on `channel`; `peer` None means the other end that the channel
+    was opened to. What is sent on a channel that is closed goes nowhere.
+    """
 
     channel: Channel
     data: bytes
@@ -50,20 +52,69 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    """Close a channel; what still comes in on it is nobody's."""
+class Tls:
+    """TLS for one end of a stream, in PEM. `name`: the server's name, which its certificate must have ("" at a server).
+
+    `ca`: whom the other side's certificate must be signed by; empty: the system's at a client, no certificate wanted at
+    a server. `certificate` (a chain) and `key`: shown to the other side, empty: none.
+    """
+
+    name: str = ""
+    ca: bytes = b""
+    certificate: bytes = b""
+    key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a stream to one address; `owner` is told `Connected`, `Received`, `Closed`. `timeout`: seconds, TLS
+    handshake included.
+    """
 
     channel: Channel
+    owner: Flow
+    address: str
+    port: int
+    timeout: float
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a channel; what still comes in on it is nobody's, and its owner is not told `Closed`.
+
+    A stream first sends what it was given, for at most a few seconds; with `abort` it is reset at once.
+    """
+
+    channel: Channel
+    abort: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Compare a code with its Argon2id hash, off the reactor's thread, one at a time; `owner` is told `Verified`."""
+
+    code: str
+    hash: str
+    owner: Flow
+    token: object
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell the admin: a line in the log, and (from warning on, or where `keep` says so) in App.Log."""
+    """Tell the admin: a line in the log, and (from warning on, or where `keep` says so) in App.Log.
+
+    `personal` (a card number) goes into App.Log's personal part only, never into the log. `alarm`: the kind of alarm
+    that leaves the box with it: outage, recovery, refused, in-doubt, wrong-codes, disk, unproven, unlock, drill,
+    limit, server; "" for none.
+    """
 
     level: str
     text: str
     context: dict[str, str | int] = field(default_factory=dict)
     keep: bool = True
+    personal: Personal = NOBODY
+    alarm: str = ""
 
 
-Command = Keep | Send | Open | Close | Tell
+Command = Keep | Send | Open | Connect | Close | Verify | Tell

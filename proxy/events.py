@@ -38,11 +38,50 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A datagram came in on `channel`. `peer`: source address, source port, and the address of ours that it came to."""
+    """A datagram, or the next piece of a stream, came in on `channel`. `peer`: source address, source port, and the
+    address of ours that it came to.
+    """
 
     channel: Channel
     peer: Peer
     data: bytes
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A stream is open both ways on `channel`, after the TLS handshake where there is one.
+
+    A device's channel is its listener's channel and a number. `certificate`: SHA-256 of the peer's TLS certificate in
+    hex, "" if it showed none.
+    """
+
+    channel: Channel
+    peer: Peer
+    at: Moment
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The stream on `channel` has ended, or could not be opened; `text` says why. Nothing of it comes afterwards.
+
+    `refused`: the network or the other side refused it (refused, reset, unreachable), in contrast to a timeout or an
+    orderly end.
+    """
+
+    channel: Channel
+    text: str
+    at: Moment
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Whether the code of a `Verify` with this token is the right one."""
+
+    token: object
+    right: bool
     at: Moment
 
 
@@ -80,7 +119,7 @@ class Ticked:
     at: Moment
 
 
-Event = Received | Refused | Kept | NotKept | Ticked
+Event = Received | Connected | Closed | Refused | Kept | NotKept | Verified | Ticked
 
 
 class Flow(Protocol):

@@ -164,11 +164,15 @@ class Forwarder:
         """Whether the record is ready, in flight or pausing."""
         return seq in self._key_of
 
+    def queues(self, seq: int, order_key: str) -> bool:
+        """Whether the record waits for its turn."""
+        return seq in self._behind.get(hash(order_key), ()) or seq in self._seqs[self._head :]
+
     def drop(self, seq: int, order_key: str) -> None:
         """An admin took a record out: one that waits, or one that was set aside and is not known here any more."""
         if seq in self._key_of:
             self.gone(seq)
-        elif seq in self._behind.get(hash(order_key), ()) or seq in self._seqs[self._head :]:
+        elif self.queues(seq, order_key):
             self._count_down(hash(order_key))
             self._dropped.add(seq)
 

@@ -48,7 +48,8 @@ class Clock:
 class Resumed:
     """The state that a restart found in the ledger, its times on this process's monotonic clock (they may be negative).
 
-    `outage_wall` None: records of an earlier run wait, but there is no outage that they belong to.
+    `outage_wall` None: records of an earlier run wait, but there is no outage that they belong to. `away_from`: when
+    the server was first missed.
     """
 
     state: State
@@ -58,6 +59,7 @@ class Resumed:
     outage_wall: int | None
     delay_from: float
     left_offline: float = float("-inf")
+    away_from: float | None = None
 
 
 class Link:
@@ -72,6 +74,7 @@ class Link:
         self.since = began.now
         self.since_wall = began.wall
         self.outage_wall: int | None = None
+        self._away_from: float | None = None
         self._clock = clock
         self._delay_from = began.now
         self._left_offline = float("-inf")
@@ -82,6 +85,7 @@ class Link:
         self.since, self.since_wall = found.since, found.since_wall
         self.outage_wall = found.outage_wall
         self._delay_from = found.delay_from
+        self._away_from = found.away_from
         self._left_offline = found.left_offline
 
     def prove(self) -> None:
@@ -112,16 +116,28 @@ class Link:
             steps.append(self._go(State.OFFLINE, cause, at))
         return steps
 
+    @property
+    def lost_at(self) -> float:
+        """When contact was last lost: from then the delay counts."""
+        return self._delay_from
+
+    def outage_seconds(self, now: float) -> float:
+        """How long the server has been away, from the first failed contact on; a return that did not last until
+        nothing waited any more ends nothing. 0.0 while it is not away.
+        """
+        return 0.0 if self._away_from is None else max(0.0, now - self._away_from)
+
     def _go(self, to: State, cause: str, at: Moment) -> OutageStep:
         if self.state is State.OFFLINE:
             self._left_offline = at.now
         if to is State.GRACE:
             self.outage_wall = at.wall
             self._delay_from = at.now
+            self._away_from = at.now if self._away_from is None else self._away_from
         self.state, self.cause, self.since, self.since_wall = to, cause, at.now, at.wall
         outage = self.outage_wall
         if to is State.ONLINE:
-            self.outage_wall = None
+            self.outage_wall = self._away_from = None
         return OutageStep(
             at.wall, self.upstream, outage, STEP[to], to.value, cause, self._clock.boot_id, self._clock.at(at)
         )

@@ -1,8 +1,8 @@
 """One batch on its way into the file: from kept values to rows, in a transaction that its caller begins and commits.
 
 A batch works on a copy of the chain's end and adopts nothing: if its transaction fails, it is thrown away and nothing
-has changed. Rows are gathered by table and written together; only what must see them (taking, retrying, dropping) has
-them written first. Evidence gets its number, id, salt and hash here.
+has changed. Rows are gathered by table and written together; only what must see them (taking, retrying, resolving,
+dropping) has them written first. Evidence gets its number, id, salt and hash here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from storage import cards, entries, identifiers, outbox_changes, proof, times
 from storage.errors import NotStorable, StorageError
+from storage.job_numbers import Name, name_of
 from storage.records import (
     NOBODY,
     Changed,
@@ -26,10 +27,13 @@ from storage.records import (
     Keepable,
     Login,
     Note,
+    OutboxState,
     Outcome,
+    Personal,
     Record,
     Remember,
     Repeat,
+    Resolve,
     Retry,
     Stored,
     Take,
@@ -41,6 +45,8 @@ POISON = (TypeError, ValueError, OverflowError, AttributeError, LookupError, msg
 """What a value of impossible shape raises on its way; anything else is not about the value."""
 
 Result = Outcome | StorageError
+KnownBy = Sequence[bytes]
+"""What a record that comes again is known by: its marks, or number and content if it is known for ever."""
 
 _NO_EVIDENCE = Stored(0, "")
 _NOISE = identifiers.RANDOM_BYTES + proof.SALT_BYTES
@@ -92,45 +98,73 @@ class Batch:
         Raises sqlite3.Error for the file's and the disk's errors, and for values that only SQLite refuses.
         """
         self._noise = os.urandom(_NOISE * len(items))
-        marks = self._recognise(items)
+        known_by = self._recognise(items)
         results: list[Result] = []
         for place, item in enumerate(items):
             try:
-                results.append(self._one(item, place, marks.get(place, [])))
+                results.append(self._one(item, place, known_by.get(place)))
             except POISON as error:
                 results.append(_not_storable(item, error))
         self._flush()
         self._finish()
         return results
 
-    def _recognise(self, items: Sequence[Keepable]) -> dict[int, list[bytes]]:
-        marks: dict[int, list[bytes]] = {}
+    def _recognise(self, items: Sequence[Keepable]) -> dict[int, KnownBy]:
+        known_by: dict[int, KnownBy] = {}
+        marks: list[bytes] = []
+        names: list[Name] = []
+        scopes: set[str] = set()
         for place, item in enumerate(items):
-            if type(item) is Record and item.repeat_keys:
-                try:
-                    marks[place] = marks_of(item)
-                except POISON:
-                    continue  # said when the item's turn comes
-        scopes = {scope_of(item) for item in items if type(item) is Record and item.repeat_scope}
-        if marks or scopes:
-            self.recognition = self._repeats.recognise(scopes, [mark for some in marks.values() for mark in some])
-        return marks
+            if type(item) is not Record:
+                continue
+            try:
+                if item.for_ever:
+                    known_by[place] = name = name_of(item)
+                    names.append(name)
+                    continue
+                if item.repeat_scope:
+                    scopes.add(scope_of(item))
+                if item.repeat_keys:
+                    known_by[place] = own = marks_of(item)
+                    marks += own
+            except POISON:
+                continue  # said when the item's turn comes
+        if marks or scopes or names:
+            self.recognition = self._repeats.recognise(scopes, marks, names)
+        return known_by
 
-    def _one(self, item: Keepable, place: int, marks: list[bytes]) -> Outcome:
+    def _one(self, item: Keepable, place: int, known_by: KnownBy | None) -> Outcome:
         if type(item) is Record:
-            return self._record(item, place, marks)
+            if item.for_ever:
+                return self._numbered(item, place, name_of(item) if known_by is None else known_by)
+            return self._record(item, place, known_by or [])
         return _HANDLERS.get(type(item), Batch._evidence)(self, item, place)
 
-    def _record(self, item: Record, place: int, marks: list[bytes]) -> Outcome:
+    def _record(self, item: Record, place: int, marks: Sequence[bytes]) -> Outcome:
         if item.repeat_keys and not marks:
             marks_of(item)
         earlier = self.recognition.find(item, marks) if marks else None
         if earlier is not None:
             return Repeat(earlier.seq, self._id_of(earlier.seq))
-        changes = self._outbox.row_of(item)
-        stored = self._evidence(item, place)
+        stored = self._new_record(item, place)
         if marks or item.repeat_scope:
             self.recognition.add(item, marks, stored.seq)
+        return stored
+
+    def _numbered(self, item: Record, place: int, name: KnownBy) -> Outcome:
+        number, content = name
+        earlier, conflict = self.recognition.numbers.find((number, content))
+        if earlier is not None:
+            return Repeat(earlier, self._id_of(earlier))
+        if conflict:
+            item = replace(item, event="conflict")
+        stored = self._new_record(item, place)
+        self.recognition.numbers.add((number, content), stored.seq)
+        return replace(stored, conflict=True) if conflict else stored
+
+    def _new_record(self, item: Record, place: int) -> Stored:
+        changes = self._outbox.row_of(item)
+        stored = self._evidence(item, place)
         if changes is not None:
             self._outbox.add(stored.seq, changes)
         if item.counts is not None:
@@ -208,22 +242,48 @@ class Batch:
 
     def _retry(self, item: Retry, place: int) -> Outcome:
         self._flush()
+        note = self._note_of_retry(item)
+        entries.describe(entries.cleaned(note))  # what cannot be noted must not be done either
+        times.text(item.at)
         changed = outbox_changes.retry(self._cursor, item)
         if changed.items:
             records = " ".join(str(seq) for seq, _, _ in changed.items[:_NAMED])
             data: dict[str, str | int] = {"did": "outbox retry", "count": len(changed.items), "records": records}
-            self._evidence(Note(item.at, "by-hand", data, item.who), place)
+            self._evidence(replace(note, note=replace(note.note, data=data | note.note.data)), place)
         return changed
+
+    @staticmethod
+    def _note_of_retry(item: Retry) -> entries.NoteOfPerson:
+        told = dict(item.corrections)
+        data: dict[str, str | int] = {"corrected": " ".join(told)} if told else {}
+        data |= {f"corrected_{name}": value for name, value in told.items() if name not in _OF_A_PERSON}
+        card, user, document, account = (told.get(name, "") for name in _OF_A_PERSON)
+        personal = Personal(card, user, document, account)
+        return entries.NoteOfPerson(item.at, Note(item.at, "by-hand", data, item.who), personal)
+
+    def _resolve(self, item: Resolve, place: int) -> Outcome:
+        outcome, state = _RESOLVED[item.how]
+        self._flush()
+        found = outbox_changes.find(self._cursor, item.seq)
+        if found is None or found.state != OutboxState.IN_DOUBT:
+            return Changed(())
+        settled = (item.at, item.seq, found.upstream, outcome, state, found.tries, item.reason, item.who)
+        self._evidence(entries.SettledByHand(*settled), place)
+        if state is None:
+            self._outbox.leave(item.seq)
+        else:
+            outbox_changes.wait_again(self._cursor, [item.seq])
+        return Changed(((item.seq, found.upstream, found.order_key),))
 
     def _drop(self, item: Drop, place: int) -> Outcome:
         self._flush()
         found = outbox_changes.find(self._cursor, item.seq)
         if found is None:
             return Changed(())
-        upstream, order_key, tries = found
-        self._evidence(entries.Dropped(item.at, item, upstream, tries), place)
+        settled = (item.at, item.seq, found.upstream, "dropped", None, found.tries, item.reason, item.who)
+        self._evidence(entries.SettledByHand(*settled), place)
         self._outbox.leave(item.seq)
-        return Changed(((item.seq, upstream, order_key),))
+        return Changed(((item.seq, found.upstream, found.order_key),))
 
     def _id_of(self, seq: int) -> str:
         self._entries.write(self._cursor)
@@ -247,6 +307,11 @@ class Batch:
 
 
 _NAMED = 1_000
+_OF_A_PERSON = ("card", "user", "document", "account")
+_RESOLVED: dict[str, tuple[str, OutboxState | None]] = {
+    "sent": ("resolved-sent", None),
+    "resend": ("resolved-resend", OutboxState.WAITING),
+}
 _HANDLERS: dict[type, Callable[[Batch, Any, int], Outcome]] = {
     Login: Batch._login,
     Delivery: Batch._delivery,
@@ -254,6 +319,7 @@ _HANDLERS: dict[type, Callable[[Batch, Any, int], Outcome]] = {
     DeviceSeen: Batch._device_seen,
     Take: Batch._take,
     Retry: Batch._retry,
+    Resolve: Batch._resolve,
     Drop: Batch._drop,
 }
 

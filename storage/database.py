@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import migrations, proof, salvage, times
+from storage import migrations, proof, salvage, space, times
 from storage.errors import (
     CannotStore,
     LedgerBroken,
@@ -36,6 +36,8 @@ _CHECK_FIRST = ("outbox", "memory", "lives", "cards", "devices")
 _CHAIN_END = 100
 _STEPS_BETWEEN_LOOKS = 5_000
 _WAL_LIMIT = 8 << 20
+_PAGE_BYTES = 4096
+_MOST_PAGES_IN_WAL = 1_000
 
 
 class _Damaged(Exception):
@@ -217,10 +219,22 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
         "synchronous = FULL",
         "secure_delete = FAST",
         f"journal_size_limit = {_WAL_LIMIT}",
+        f"wal_autocheckpoint = {_pages_in_wal(path)}",
         "cache_size = -4096",
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _pages_in_wal(path: Path) -> int:
+    """After how many pages the WAL is moved into the file. The file may grow by all of them, and on a full disk there
+    is the reserve only to grow into.
+    """
+    try:
+        total, _ = space.measured(path.parent)
+    except OSError:
+        return _MOST_PAGES_IN_WAL
+    return min(_MOST_PAGES_IN_WAL, space.reserve_of(total) // 2 // _PAGE_BYTES)
 
 
 def _copy(connection: sqlite3.Connection, path: Path, number: int, now: int) -> Path:

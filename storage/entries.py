@@ -1,7 +1,7 @@
 """What each kept value becomes: the kind and data of its entry, its personal part, and its row in a plain table.
 
 A plain row is taken from the entry's data by column name, so it says what the entry says by construction. Values that
-are no evidence (Remember, DeviceSeen, Take, Retry) have no entry and are not described here.
+are no evidence (Remember, DeviceSeen, Take) have no entry and are not described here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from storage.records import (
     NOBODY,
     AppLogLine,
     Delivery,
-    Drop,
+    DrillStep,
     Login,
     Logout,
     Note,
     OutageStep,
+    OutboxState,
     Personal,
     Quarantined,
     Record,
+    UnlockStep,
 )
 from storage.rows import plain_text
 
@@ -51,7 +53,7 @@ def _plain(kind: str, table: str, columns: str) -> Plain:
     return Plain(kind, table, names, itemgetter(*names), ("?",) * len(names))
 
 
-_OF_DELIVERY = ("upstream", "outcome", "state", "tries", "next_try", "answer", "maybe_twice", "who")
+_OF_DELIVERY = ("upstream", "outcome", "state", "tries", "next_try", "answer", "maybe_twice", "who", "unknown_card")
 _WHENCE = "device client dialect upstream"
 JOB = _plain(
     "job",
@@ -62,6 +64,8 @@ ACCOUNTING = _plain("accounting", "accounting", f"{_WHENCE} session mode job_num
 LOGIN = _plain("login", "logins", f"{_WHENCE} method outcome decided_by reason mode session expires_at late")
 LOGOUT = _plain("logout", "logouts", "device session cause")
 OUTAGE = _plain("outage", "outage_events", "upstream outage step state cause boot_id boot_ms")
+UNLOCK = _plain("unlock", "unlocks", "device upstream outcome scope reason who")
+DRILL = _plain("drill", "drills", "device did until reason who")
 DELIVERY = Plain(
     kind="delivery",
     table="deliveries",
@@ -72,7 +76,7 @@ DELIVERY = Plain(
 APP_LOG = _plain("app-log", "app_log", "level text context")
 QUARANTINE = _plain("quarantine", "quarantine", "dialect device client reason size")
 NOTE = _plain("note", "notes", "note who data")
-PLAIN = (JOB, ACCOUNTING, LOGIN, LOGOUT, OUTAGE, DELIVERY, APP_LOG, QUARANTINE, NOTE)
+PLAIN = (JOB, ACCOUNTING, LOGIN, LOGOUT, OUTAGE, UNLOCK, DRILL, DELIVERY, APP_LOG, QUARANTINE, NOTE)
 
 Described = tuple[Plain, Data, Personal]
 
@@ -164,6 +168,29 @@ def _outage(item: OutageStep) -> Described:
     return OUTAGE, data, NOBODY
 
 
+def _unlock(item: UnlockStep) -> Described:
+    data: Data = {
+        "device": item.device,
+        "upstream": item.upstream,
+        "outcome": item.outcome,
+        "scope": item.scope,
+        "reason": item.reason,
+        "who": item.who,
+    }
+    return UNLOCK, data, NOBODY
+
+
+def _drill(item: DrillStep) -> Described:
+    data: Data = {
+        "device": item.device,
+        "did": item.did,
+        "until": times.text_or_none(item.until),
+        "reason": item.reason,
+        "who": item.who,
+    }
+    return DRILL, data, NOBODY
+
+
 def _delivery(item: Delivery) -> Described:
     data: Data = {
         "record": _whole(item.seq),
@@ -175,31 +202,37 @@ def _delivery(item: Delivery) -> Described:
         "answer": item.answer,
         "maybe_twice": int(item.maybe_twice),
         "who": "",
+        "unknown_card": int(item.unknown_card),
     }
     return DELIVERY, data, Personal(user=item.user) if item.user else NOBODY
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A `Drop` that found its record, with what the outbox knew of it."""
+class SettledByHand:
+    """A `Drop` or `Resolve` that found its record, with what the outbox knew of it."""
 
     at: int
-    drop: Drop
+    seq: int
     upstream: str
+    outcome: str
+    state: OutboxState | None
     tries: int
+    reason: str
+    who: str
 
 
-def _dropped(item: Dropped) -> Described:
+def _settled(item: SettledByHand) -> Described:
     data: Data = {
-        "record": item.drop.seq,
+        "record": item.seq,
         "upstream": item.upstream,
-        "outcome": "dropped",
-        "state": None,
+        "outcome": item.outcome,
+        "state": None if item.state is None else plain_text(item.state),
         "tries": item.tries,
         "next_try": None,
-        "answer": item.drop.reason,
+        "answer": item.reason,
         "maybe_twice": 0,
-        "who": item.drop.who,
+        "who": item.who,
+        "unknown_card": 0,
     }
     return DELIVERY, data, NOBODY
 
@@ -225,16 +258,46 @@ def _note(item: Note) -> Described:
     return NOTE, {"note": item.kind, "who": item.who, "data": data}, NOBODY
 
 
-Evidence = Record | Login | Logout | OutageStep | Delivery | AppLogLine | Quarantined | Note | Dropped
+@dataclass(frozen=True, slots=True)
+class NoteOfPerson:
+    """A note that also says something of a person."""
+
+    at: int
+    note: Note
+    personal: Personal
+
+
+def _note_of_person(item: NoteOfPerson) -> Described:
+    plain, data, _ = _note(item.note)
+    return plain, data, item.personal
+
+
+Evidence = (
+    Record
+    | Login
+    | Logout
+    | OutageStep
+    | UnlockStep
+    | DrillStep
+    | Delivery
+    | SettledByHand
+    | AppLogLine
+    | Quarantined
+    | Note
+    | NoteOfPerson
+)
 
 _DESCRIBERS: dict[type, Callable[[Any], Described]] = {
     Record: _record,
     Login: _login,
     Logout: _logout,
     OutageStep: _outage,
+    UnlockStep: _unlock,
+    DrillStep: _drill,
     Delivery: _delivery,
+    SettledByHand: _settled,
     AppLogLine: _app_log,
     Quarantined: _quarantined,
     Note: _note,
-    Dropped: _dropped,
+    NoteOfPerson: _note_of_person,
 }

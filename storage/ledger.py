@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,18 +73,23 @@ class Ledger:
             raise translated(error, self.path) from error
 
     @in_our_words
-    def settle_sent(self, now: int) -> list[tuple[int, str]]:
-        """After a start: what was in flight when Locum ended is noted as maybe taken, and waits again.
+    def settle_sent(self, now: int, in_doubt: Collection[str] = ()) -> list[tuple[int, str]]:
+        """After a start: what was in flight when Locum ended is noted as maybe taken, and waits again; that of the
+        upstreams named `in_doubt`, whose servers cannot recognise a repeat, is in doubt.
 
         Returns seq and upstream of each. Raises StorageError.
         """
+
+        def after(upstream: str) -> OutboxState:
+            return OutboxState.IN_DOUBT if upstream in in_doubt else OutboxState.WAITING
+
         rows = self._connection.execute(
             "SELECT seq, upstream, tries FROM outbox WHERE state = 'sent' ORDER BY seq"
         ).fetchall()
         for start in range(0, len(rows), _SETTLED_AT_ONCE):
             self.commit(
                 [
-                    Delivery(now, seq, upstream, "unknown", OutboxState.WAITING, tries, maybe_twice=True)
+                    Delivery(now, seq, upstream, "unknown", after(upstream), tries, maybe_twice=True)
                     for seq, upstream, tries in rows[start : start + _SETTLED_AT_ONCE]
                 ]
             )

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from storage import schema, views
+from storage import schema_1, schema_2, views
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -24,13 +24,19 @@ Step = Callable[["Database"], None]
 
 def first_ledger(database: Database) -> None:
     """Version 1: all tables, their guards, the counting triggers and the views."""
-    made = [*schema.EVIDENCE.values(), *schema.WORKING.values(), *schema.INDEXES, *schema.COUNTING, *schema.GUARDS]
-    for statement in [*made, *views.statements()]:
+    for statement in [*schema_1.statements(), *views.statements(views.OF_VERSION_1)]:
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-STEPS: tuple[Step, ...] = (first_ledger,)
+def unlocking_and_drills(database: Database) -> None:
+    """Version 2: what unlocking, drills and servers that cannot recognise a repeat need; all views anew."""
+    known = database.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    for statement in [*(f"DROP VIEW {name}" for (name,) in known), *schema_2.statements(), *views.statements()]:
+        database.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (first_ledger, unlocking_and_drills)
 CURRENT = len(STEPS)
 
 

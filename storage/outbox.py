@@ -1,4 +1,4 @@
-"""The reader's side of the outbox: what waits, how much of it, and the list for an admin.
+"""The reader's side of the outbox: what waits, how much of it, and the list and the details for an admin.
 
 Works over a connection of `database.open_reader`. Long answers are read in pages, each a statement of its own, so
 that a slow reader never keeps the writer from reusing its WAL.
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage import times
+import msgspec
+
+from storage import facts, times
 from storage.errors import in_our_words
-from storage.records import OutboxState, WaitingRef
+from storage.records import Mode, OutboxState, RecordFacts, WaitingRef
 
 _PAGE = 1_000
 _COUNTS = """SELECT c.state, c.records,
@@ -23,6 +25,13 @@ _ROWS = """SELECT o.seq, e.id, o.state, o.upstream, o.device, o.at, o.tries, o.f
 coalesce(j.event, a.event), coalesce(j.kind, ''), j.pages
 FROM outbox o JOIN entries e ON e.seq = o.seq LEFT JOIN jobs j ON j.seq = o.seq LEFT JOIN accounting a ON a.seq = o.seq
 WHERE o.seq > ?"""
+_TRIES = """SELECT d.at, d.outcome, d.state, d.answer, d.who, coalesce(p.user, ''), d.unknown_card
+FROM deliveries d LEFT JOIN personal p ON p.seq = d.seq WHERE d.seq > ?1 AND d.record = ?1 ORDER BY d.seq"""
+_EDGES = """SELECT min(seq), max(seq) FROM (
+SELECT min(seq) AS seq FROM outbox WHERE upstream = ?1 AND state = 'sent'
+UNION ALL SELECT max(seq) FROM outbox WHERE upstream = ?1 AND state = 'sent'
+UNION ALL SELECT min(seq) FROM outbox WHERE upstream = ?1 AND state = 'waiting'
+UNION ALL SELECT max(seq) FROM outbox WHERE upstream = ?1 AND state = 'waiting')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,34 @@ class OutboxRow:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class TryMade:
+    """One delivery of a record: `at` in ms, how it ended, where the record stood then (None: it had left), the server's
+    words or the reason, who did it by hand, the user that the server named, and whether nobody had the card.
+    """
+
+    at: int
+    outcome: str
+    state: OutboxState | None
+    answer: str
+    who: str
+    user: str
+    unknown_card: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDetail:
+    """All that is known of a record in the outbox, personal data too. `evidence` is the parsed JSON, None without."""
+
+    row: OutboxRow
+    dialect: str
+    order_key: str
+    facts: RecordFacts
+    tries: tuple[TryMade, ...]
+    evidence: Any
+    corrections: tuple[tuple[str, str], ...]
+
+
 class Outbox:
     """Reads the outbox. Every method raises StorageError if the file fails."""
 
@@ -66,13 +103,14 @@ class Outbox:
     def waiting(self, upstream: str) -> Iterator[WaitingRef]:
         """What waits for an upstream, in the order in which it came."""
         query = (
-            "SELECT seq, order_key, next_try FROM outbox "
+            "SELECT seq, order_key, next_try, mode, device FROM outbox "
             "WHERE upstream = ? AND state = 'waiting' AND seq > ? ORDER BY seq LIMIT ?"
         )
         place = 0
         while page := self._page(query, (upstream, place, _PAGE)):
-            for seq, order_key, next_try in page:
-                yield WaitingRef(seq, order_key, times.milliseconds_or_zero(next_try))
+            for seq, order_key, next_try, mode, device in page:
+                drill = device if mode == Mode.DRILL else ""
+                yield WaitingRef(seq, order_key, times.milliseconds_or_zero(next_try), drill)
             place = page[-1][0]
 
     @in_our_words
@@ -123,6 +161,40 @@ class Outbox:
         return tuple(seq for (seq,) in rows)
 
     @in_our_words
+    def show(self, seq: int) -> OutboxDetail | None:
+        """Everything about a record in the outbox; None if it is not there."""
+        rows = self._reader.execute(f"{_ROWS} AND o.seq = ?", (seq - 1, seq)).fetchall()
+        if not rows:
+            return None
+        dialect, order_key, evidence, corrections = self._reader.execute(
+            "SELECT dialect, order_key, evidence, corrections FROM outbox WHERE seq = ?", (seq,)
+        ).fetchone()
+        return OutboxDetail(
+            _row(rows[0]),
+            dialect,
+            order_key,
+            facts.of_records(self._reader, [seq])[seq],
+            tuple(_try(row) for row in self._reader.execute(_TRIES, (seq,))),
+            msgspec.json.decode(evidence) if evidence else None,
+            facts.corrections_in(corrections),
+        )
+
+    def in_doubt(self, upstream: str | None = None) -> Sequence[OutboxDetail]:
+        """Everything about the records in doubt, in order: of one upstream, or of all. They are few: what one cut finds
+        in flight.
+        """
+        shown = [self.show(row.seq) for row in self.list(upstream, [OutboxState.IN_DOUBT])]
+        return [detail for detail in shown if detail is not None]
+
+    @in_our_words
+    def edges(self, upstream: str) -> tuple[int, int] | None:
+        """The lowest and the highest seq of the records that are sent or wait; None if there are none. Cheap at any
+        length.
+        """
+        lowest, highest = self._reader.execute(_EDGES, (upstream,)).fetchone()
+        return None if lowest is None else (lowest, highest)
+
+    @in_our_words
     def _page(self, query: str, given: Sequence[str | int]) -> Sequence[tuple[Any, ...]]:
         return self._reader.execute(query, given).fetchall()
 
@@ -144,3 +216,9 @@ def _row(row: tuple[Any, ...]) -> OutboxRow:
         next_try=times.milliseconds_or_zero(next_try),
         reason=reason,
     )
+
+
+def _try(row: tuple[Any, ...]) -> TryMade:
+    at, outcome, state, answer, who, user, unknown_card = row
+    stood = OutboxState(state) if state is not None else None
+    return TryMade(times.milliseconds(at), outcome, stood, answer, who, user, unknown_card == 1)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from storage import proof, times
-from storage.records import Changed, Delivery, OutboxItem, OutboxState, Record, Retry, Take, Taken
+import msgspec
+
+from storage import facts, proof, times
+from storage.records import Changed, Delivery, OutboxItem, OutboxState, Record, RecordFacts, Retry, Take, Taken
 from storage.rows import Rows, Target, in_chunks, plain_text
 
-_OUTBOX = Target("outbox", ("seq", "upstream", "state", "dialect", "device", "order_key", "at", "first_try"))
-_TAKEN = """SELECT o.seq, e.id, o.at, o.upstream, o.dialect, o.device, o.order_key, o.tries, o.first_try, p.raw
+_OUTBOX = Target("outbox", ("seq", "upstream", "state", "dialect", "device", "order_key", "mode", "at", "first_try"))
+_TAKEN = """SELECT o.seq, e.id, o.at, o.upstream, o.dialect, o.device, o.order_key, o.tries, o.first_try, p.raw,
+o.corrections
 FROM outbox o JOIN entries e ON e.seq = o.seq LEFT JOIN personal p ON p.seq = o.seq
 WHERE o.seq IN ({}) AND o.state IN ('waiting', 'sent') AND o.upstream = ? ORDER BY o.seq"""
 
@@ -46,7 +49,8 @@ class OutboxChanges:
             return None
         at = times.text(item.at)
         first_try = at if item.outbox is OutboxState.SENT else None
-        texts = (item.upstream, plain_text(item.outbox), item.dialect, item.device, item.order_key)
+        mode = plain_text(item.mode)
+        texts = (item.upstream, plain_text(item.outbox), item.dialect, item.device, item.order_key, mode)
         if not "".join(texts).isprintable():
             return (*map(proof.clean, texts), at, first_try)
         return (*texts, at, first_try)
@@ -78,18 +82,38 @@ class OutboxChanges:
                 cursor.execute(f"DELETE FROM outbox WHERE seq IN ({places})", some)
 
 
-def take(cursor: sqlite3.Cursor, item: Take) -> Taken:
-    """Mark as sent those that wait, and return them in order.
+class InOutbox(NamedTuple):
+    """What the outbox knows of a record that is in it."""
 
-    One that was kept as sent may be taken too: its flow may have had to hold it back in the meantime.
+    upstream: str
+    order_key: str
+    tries: int
+    state: str
+
+
+def take(cursor: sqlite3.Cursor, item: Take) -> Taken:
+    """Find those that wait, mark them as sent if that is asked for, and return them in order.
+
+    One that was kept as sent may be taken too: its flow may have had to hold it back in the meantime. Raises ValueError
+    or msgspec.DecodeError for evidence that is no JSON.
     """
-    at = times.text(item.at)
+    evidence = {seq: _checked_json(text) for seq, text in item.evidence}
     rows: list[tuple[Any, ...]] = []
     for places, some in in_chunks(sorted(set(item.seqs))):
-        found = cursor.execute(_TAKEN.format(places), (*some, item.upstream)).fetchall()
-        rows += found
-        _mark_sent(cursor, at, [row[0] for row in found])
-    return Taken(tuple(_item(row) for row in rows))
+        rows += cursor.execute(_TAKEN.format(places), (*some, item.upstream)).fetchall()
+    seqs = [row[0] for row in rows]
+    if item.mark:
+        _mark_sent(cursor, times.text(item.at), seqs)
+    if evidence:
+        kept = [(evidence[seq], seq) for seq in seqs if seq in evidence]
+        cursor.executemany("UPDATE outbox SET evidence = ? WHERE seq = ?", kept)
+    known = facts.of_records(cursor, seqs) if item.facts else {}
+    return Taken(tuple(_item(row, known.get(row[0])) for row in rows))
+
+
+def _checked_json(text: str) -> str:
+    msgspec.json.decode(text)
+    return proof.clean(text)
 
 
 def _mark_sent(cursor: sqlite3.Cursor, at: str, seqs: Sequence[int]) -> None:
@@ -99,8 +123,8 @@ def _mark_sent(cursor: sqlite3.Cursor, at: str, seqs: Sequence[int]) -> None:
         )
 
 
-def _item(row: tuple[Any, ...]) -> OutboxItem:
-    seq, identifier, at, upstream, dialect, device, order_key, tries, first_try, raw = row
+def _item(row: tuple[Any, ...], known: RecordFacts | None) -> OutboxItem:
+    seq, identifier, at, upstream, dialect, device, order_key, tries, first_try, raw, corrections = row
     return OutboxItem(
         seq,
         identifier,
@@ -112,11 +136,15 @@ def _item(row: tuple[Any, ...]) -> OutboxItem:
         tries,
         times.milliseconds_or_zero(first_try),
         raw if raw is not None else b"",
+        known,
+        facts.corrections_in(corrections),
     )
 
 
 def retry(cursor: sqlite3.Cursor, item: Retry) -> Changed:
-    """Let rejected or waiting records be tried now; a rejected one begins to count its tries anew."""
+    """Let rejected or waiting records be tried now; a rejected one begins to count its tries anew. Corrections are
+    laid over those that a record has already.
+    """
     found: list[tuple[int, str, str]] = []
     query = "SELECT seq, upstream, order_key FROM outbox WHERE"
     if not item.seqs:
@@ -125,7 +153,10 @@ def retry(cursor: sqlite3.Cursor, item: Retry) -> Changed:
         found += cursor.execute(
             f"{query} seq IN ({places}) AND state IN ('rejected', 'waiting') ORDER BY seq", some
         ).fetchall()
-    for places, some in in_chunks([seq for seq, _, _ in found]):
+    seqs = [seq for seq, _, _ in found]
+    if item.corrections:
+        _correct(cursor, seqs, item.corrections)
+    for places, some in in_chunks(seqs):
         cursor.execute(
             f"UPDATE outbox SET tries = 0, first_try = NULL WHERE seq IN ({places}) AND state = 'rejected'", some
         )
@@ -133,9 +164,25 @@ def retry(cursor: sqlite3.Cursor, item: Retry) -> Changed:
     return Changed(tuple(found))
 
 
-def find(cursor: sqlite3.Cursor, seq: int) -> tuple[str, str, int] | None:
-    """Upstream, order key and tries of a record in the outbox."""
-    row: tuple[str, str, int] | None = cursor.execute(
-        "SELECT upstream, order_key, tries FROM outbox WHERE seq = ?", (seq,)
-    ).fetchone()
-    return row
+def _correct(cursor: sqlite3.Cursor, seqs: Sequence[int], corrections: Sequence[tuple[str, str]]) -> None:
+    told = {name: proof.clean(value) for name, value in corrections}
+    for seq in seqs:
+        before = cursor.execute("SELECT corrections FROM outbox WHERE seq = ?", (seq,)).fetchone()[0]
+        merged = proof.canonical({**dict(facts.corrections_in(before)), **told}).decode()
+        cursor.execute("UPDATE outbox SET corrections = ? WHERE seq = ?", (merged, seq))
+
+
+def wait_again(cursor: sqlite3.Cursor, seqs: Sequence[int]) -> None:
+    """Let records wait as if they had never been tried."""
+    for places, some in in_chunks(seqs):
+        cursor.execute(
+            "UPDATE outbox SET state = 'waiting', tries = 0, first_try = NULL, next_try = NULL "
+            f"WHERE seq IN ({places})",
+            some,
+        )
+
+
+def find(cursor: sqlite3.Cursor, seq: int) -> InOutbox | None:
+    """What the outbox knows of a record; None: it is not there."""
+    row = cursor.execute("SELECT upstream, order_key, tries, state FROM outbox WHERE seq = ?", (seq,)).fetchone()
+    return InOutbox(*row) if row else None

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from storage import database, times
+from storage.cards import normalised
 from storage.errors import in_our_words
-from storage.records import Mode, OpenSession, OutageStep
+from storage.records import DrillStep, Mode, OpenSession, OutageStep, Overrun, UnlockStep
 
-_SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), l.at, l.expires_at, l.mode,
-EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session)
+_SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), coalesce(p.user, ''), l.at,
+l.expires_at, l.mode, EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session)
 FROM logins l LEFT JOIN personal p ON p.seq = l.seq
 WHERE l.session <> '' AND l.expires_at > ? AND l.outcome = 'granted' ORDER BY l.seq"""
 _LAST_STEPS = """SELECT at, upstream, outage, step, state, cause, boot_id, boot_ms FROM outage_events
@@ -26,6 +27,17 @@ _LAST_OUTAGE = """SELECT upstream, started, offline, recovered, drained, first_s
 WHERE (offline IS NOT NULL OR recovered IS NULL) AND (?1 IS NULL OR upstream = ?1) ORDER BY first_seq DESC LIMIT 1"""
 _LOGINS_WITHIN = """SELECT count(*) FROM logins
 WHERE upstream = ? AND seq BETWEEN ? AND ? AND decided_by = 'locum' AND outcome = 'granted'"""
+_UNKNOWN_WITHIN = """SELECT DISTINCT p.card FROM deliveries d JOIN personal p ON p.seq = d.record
+WHERE d.unknown_card = 1 AND d.upstream = ? AND d.record BETWEEN ? AND ? AND p.card <> ''"""
+_OUTAGE_BEGAN = "SELECT min(seq) FROM outage_events WHERE upstream = ? AND outage = ?"
+_GRANTED = "seq > ?1 AND upstream = ?2 AND decided_by = 'locum' AND outcome = 'granted' AND mode = 'offline'"
+_SESSIONS_OF_CARDS = f"""SELECT coalesce(p.card, ''), count(*) FROM
+(SELECT seq FROM logins WHERE {_GRANTED}) l LEFT JOIN personal p ON p.seq = l.seq GROUP BY 1"""
+# Where logins and records go to two upstreams, a job's device tells that its session was let in by the first.
+_PAGES_OF_CARDS = f"""SELECT coalesce(p.card, ''), sum(max(j.pages, 0))
+FROM jobs j LEFT JOIN personal p ON p.seq = j.seq WHERE j.seq > ?1 AND j.mode = 'offline'
+AND (j.upstream = ?2 OR j.device IN (SELECT device FROM logins WHERE {_GRANTED}))
+GROUP BY 1"""
 _JOBS_WITHIN = "SELECT count(*), coalesce(sum(pages), 0) FROM jobs WHERE upstream = ? AND seq BETWEEN ? AND ?"
 
 
@@ -43,13 +55,14 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class AppLogRow:
-    """A line of App.Log. `at` in ms."""
+    """A line of App.Log. `at` in ms; `card`: the card it speaks of, "" none."""
 
     seq: int
     at: int
     level: str
     text: str
     context: dict[str, str | int]
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,9 @@ class Figures:
     bytes: int
 
 
+_context = msgspec.json.Decoder(dict[str, str | int]).decode
+
+
 class Reader:
     """Reads an open ledger. Every method raises StorageError if the file fails."""
 
@@ -71,13 +87,16 @@ class Reader:
 
     @in_our_words
     def sessions(self, since: int) -> list[tuple[OpenSession, bool]]:
-        """Sessions that Locum granted and that expire after `since` (ms), oldest first, and whether each has ended."""
+        """Sessions with a mark that expire after `since` (ms), oldest first, and whether each has ended: those that
+        Locum granted, and the server's where their mark and end are known.
+        """
         found = []
-        for session, device, upstream, card, at, until, mode, ended in self._connection.execute(
+        for session, device, upstream, card, user, at, until, mode, ended in self._connection.execute(
             _SESSIONS, (times.text(since),)
         ):
             began, expires = times.milliseconds(at), times.milliseconds(until)
-            found.append((OpenSession(session, device, upstream, card, began, expires, Mode(mode)), bool(ended)))
+            named = user if mode == Mode.ONLINE else ""
+            found.append((OpenSession(session, device, upstream, card, began, expires, Mode(mode), named), bool(ended)))
         return found
 
     @in_our_words
@@ -105,7 +124,8 @@ class Reader:
         """The last outage that led offline or still runs, of one upstream or of any, as `locum status` has it.
 
         Keys: started, offline, recovered, drained (times as ISO 8601 text; None: not yet), logins granted by Locum,
-        jobs, pages, and unknown_cards, which is None as nothing counts them yet.
+        jobs, pages, and unknown_cards: how many different cards among its records nobody has, as far as they were
+        forwarded.
         """
         row = self._connection.execute(_LAST_OUTAGE, (upstream,)).fetchone()
         if row is None:
@@ -114,6 +134,7 @@ class Reader:
         within = (name, first, last if last is not None else 1 << 62)
         logins = self._connection.execute(_LOGINS_WITHIN, within).fetchone()[0]
         jobs, pages = self._connection.execute(_JOBS_WITHIN, within).fetchone()
+        unknown = {normalised(card) for (card,) in self._connection.execute(_UNKNOWN_WITHIN, within)}
         return {
             "started": started,
             "offline": offline,
@@ -122,8 +143,42 @@ class Reader:
             "logins": logins,
             "jobs": jobs,
             "pages": pages,
-            "unknown_cards": None,
+            "unknown_cards": len(unknown),
         }
+
+    @in_our_words
+    def overruns(self, upstream: str, outage: int) -> list[Overrun]:
+        """What each card has used offline since an outage of an upstream began: pages of jobs, sessions granted by
+        Locum. `outage` is its name, the time (ms) of its first failed contact; cards as `cards.normalised` has them.
+        """
+        began = self._connection.execute(_OUTAGE_BEGAN, (upstream, times.text(outage))).fetchone()[0]
+        if began is None:
+            return []
+        used: dict[str, list[int]] = {}
+        for place, query in enumerate((_PAGES_OF_CARDS, _SESSIONS_OF_CARDS)):
+            for card, number in self._connection.execute(query, (began, upstream)):
+                used.setdefault(normalised(card), [0, 0])[place] += number
+        return [Overrun(card, pages, sessions) for card, (pages, sessions) in used.items()]
+
+    @in_our_words
+    def unlock_history(self, since: int) -> list[UnlockStep]:
+        """Tries to unlock and what became of unlocks, from `since` (ms) on, in order."""
+        rows = self._connection.execute(
+            "SELECT at, device, upstream, outcome, scope, reason, who FROM unlocks WHERE at >= ? ORDER BY seq",
+            (times.text(since),),
+        )
+        return [UnlockStep(times.milliseconds(at), *others) for at, *others in rows]
+
+    @in_our_words
+    def drill_history(self, since: int) -> list[DrillStep]:
+        """Beginnings and ends of drills, from `since` (ms) on, in order."""
+        rows = self._connection.execute(
+            "SELECT at, device, did, until, reason, who FROM drills WHERE at >= ? ORDER BY seq", (times.text(since),)
+        )
+        return [
+            DrillStep(times.milliseconds(at), device, did, times.milliseconds_or_zero(until), reason, who)
+            for at, device, did, until, reason, who in rows
+        ]
 
     @in_our_words
     def online_users(self, latest: int = 20_000) -> dict[str, str]:
@@ -166,16 +221,19 @@ class Reader:
     @in_our_words
     def app_log(self, after_seq: int | None = None, limit: int = 100) -> list[AppLogRow]:
         """Up to `limit` lines in order: those after an entry, or with None the last ones."""
-        columns = "SELECT seq, at, level, text, context FROM app_log"
+        columns = (
+            "SELECT l.seq, l.at, l.level, l.text, l.context, coalesce(p.card, '') "
+            "FROM app_log l LEFT JOIN personal p ON p.seq = l.seq"
+        )
         if after_seq is None:
-            rows = self._connection.execute(f"{columns} ORDER BY seq DESC LIMIT ?", (limit,)).fetchall()[::-1]
+            rows = self._connection.execute(f"{columns} ORDER BY l.seq DESC LIMIT ?", (limit,)).fetchall()[::-1]
         else:
             rows = self._connection.execute(
-                f"{columns} WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+                f"{columns} WHERE l.seq > ? ORDER BY l.seq LIMIT ?", (after_seq, limit)
             ).fetchall()
         return [
-            AppLogRow(seq, times.milliseconds(at), level, text, msgspec.json.decode(context, type=dict[str, str | int]))
-            for seq, at, level, text, context in rows
+            AppLogRow(seq, times.milliseconds(at), level, text, _context(context), card)
+            for seq, at, level, text, context, card in rows
         ]
 
     @in_our_words
@@ -191,3 +249,9 @@ class Reader:
         """When (ms) the last entry was recorded."""
         row = self._connection.execute("SELECT recorded_at FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
         return times.milliseconds(row[0]) if row else None
+
+    @in_our_words
+    def hash_of(self, seq: int) -> bytes | None:
+        """The hash of an entry, 32 bytes; None if there is no such entry."""
+        row = self._connection.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
+        return row[0] if row else None

@@ -66,8 +66,11 @@ class Record:
 
     `event` is what the device said: start, interim, stop, on, off, other. `started_at` and `ended_at` are the device's
     own times, kept as they are. Two records of one `repeat_scope` that share one of `repeat_keys` within 24 hours are
-    the same; a record with `ends_repeats` begins a new life of the device, in which older keys count no more. `outbox`
-    is WAITING, SENT (handed to the server the moment it is kept) or None (nothing to forward).
+    the same; a record with `ends_repeats` begins a new life of the device, in which older keys count no more. With
+    `for_ever` the device's own number is known for ever: `repeat_keys` is then (key of the number, digest of the
+    content); both known: a repeat; the key known with another content: stored all the same, as a conflict
+    (`Stored.conflict`, and `event` is kept as "conflict"). `outbox` is WAITING, SENT (handed to the server the moment
+    it is kept) or None (nothing to forward).
     """
 
     at: int
@@ -87,6 +90,7 @@ class Record:
     repeat_scope: str = ""
     repeat_keys: tuple[bytes, ...] = ()
     ends_repeats: bool = False
+    for_ever: bool = False
     outbox: OutboxState | None = OutboxState.WAITING
 
 
@@ -95,8 +99,9 @@ class Login:
     """A login and its outcome. outcome: granted, refused, challenged, unavailable, unanswered. decided_by: server,
     locum, nobody.
 
-    `session` is the mark that Locum gave with an offline grant (hex), else "". `late` marks a server's answer that came
-    after Locum had decided. `teaches` says that the card memory learns from it: the server's own word on a card.
+    `session` is the mark (hex) of the session that began, "" where none is known: Locum's own with an offline grant.
+    `late` marks a server's answer that came after Locum had decided. `teaches` says that the card memory learns from
+    it: the server's own word on a card.
     """
 
     at: int
@@ -118,7 +123,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Logout:
-    """The end of a session that Locum granted, and why: stop, restart, next-login, timeout, silence."""
+    """The end of a session with a mark, and why: logout, stop, restart, next-login, timeout, silence."""
 
     at: int
     device: str
@@ -146,13 +151,45 @@ class OutageStep:
 
 
 @dataclass(frozen=True, slots=True)
+class UnlockStep:
+    """A try to unlock a device, or the end of an unlock. scope: once, until-restored, "".
+
+    outcome: unlocked, wrong-code, too-many, not-offline, by-hand-unlocked, by-hand-locked, used (the session that used
+    it up has ended), begun (a session has begun on it), void (no session began in time), dropped (the server is back),
+    in-force-again (contact was lost again at once), cleared (too many wrong codes: the admin lets codes be tried
+    again). `who` is who did it by hand, "" at the device.
+    """
+
+    at: int
+    device: str
+    upstream: str
+    outcome: str
+    scope: str = ""
+    reason: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrillStep:
+    """A drill begins or ends on a device ("*": on all). did: start, stop. `until` is when it ends by itself."""
+
+    at: int
+    device: str
+    did: str
+    until: int
+    reason: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One try to forward a record and how it ended: delivered, unanswered, refused, unsent (taken, then contact was
-    lost), unknown (cut while in flight), dropped.
+    lost), unknown (cut while in flight), dropped, not-forwardable (the server takes no such record), resolved-sent and
+    resolved-resend (by hand, from in doubt).
 
     `state` is where the record stands afterwards: None when it has left the outbox. `maybe_twice` names a record that
     the server may have taken although it did not (or not in time) say so: when it is sent again, it may stand there
-    twice.
+    twice. `user` is whom the server logged it against; `unknown_card`: nobody has its card.
     """
 
     at: int
@@ -165,6 +202,7 @@ class Delivery:
     user: str = ""
     next_try: int = 0
     maybe_twice: bool = False
+    unknown_card: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,20 +263,45 @@ class DeviceSeen:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Mark these waiting records as sent, before they are, and hand them out."""
+    """Hand out these waiting records; with `mark`, mark them as sent before they are.
+
+    `facts`: with what the ledger knows of each (`OutboxItem.facts`), for servers that are not sent the device's own
+    bytes. `evidence`: for some of the seqs, what will help to find out later whether the server took it (JSON), kept in
+    the outbox.
+    """
 
     at: int
     upstream: str
     seqs: tuple[int, ...]
+    mark: bool = True
+    facts: bool = False
+    evidence: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An admin wants rejected (or waiting) records tried now. Empty `seqs`: all rejected ones of the upstream."""
+    """An admin wants rejected (or waiting) records tried now. Empty `seqs`: all rejected ones of the upstream.
+
+    `corrections`: what to tell the server instead, by field (printer, user), kept with the record from now on.
+    """
 
     at: int
     seqs: tuple[int, ...]
     who: str
+    corrections: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """An admin has found out whether the server took a record in doubt. how: sent (it leaves the outbox), resend (it
+    waits again).
+    """
+
+    at: int
+    seq: int
+    how: str
+    who: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +319,8 @@ Keepable = (
     | Login
     | Logout
     | OutageStep
+    | UnlockStep
+    | DrillStep
     | Delivery
     | AppLogLine
     | Quarantined
@@ -264,16 +329,21 @@ Keepable = (
     | DeviceSeen
     | Take
     | Retry
+    | Resolve
     | Drop
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """It is on stable storage under this sequence and id (UUIDv7 text); seq 0 for what is no evidence."""
+    """It is on stable storage under this sequence and id (UUIDv7 text); seq 0 for what is no evidence.
+
+    `conflict`: the device has used this job number before, for another content.
+    """
 
     seq: int
     id: str
+    conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +355,29 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordFacts:
+    """What the ledger knows of a record; the fields are those of `Record` and `Personal`."""
+
+    client: str
+    event: str
+    session: str
+    mode: Mode
+    card: str
+    user: str
+    document: str
+    account: str
+    job_number: str
+    counts: Counts | None
+    started_at: int | None
+    ended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxItem:
-    """A record on its way to the server. `tries` counts finished tries, `first_try` is 0 before the first one."""
+    """A record on its way to the server. `tries` counts finished tries, `first_try` is 0 before the first one.
+
+    `facts` is there if the `Take` asked for it; `corrections` is what an admin wants the server to be told instead.
+    """
 
     seq: int
     id: str
@@ -298,18 +389,20 @@ class OutboxItem:
     tries: int
     first_try: int
     raw: bytes
+    facts: RecordFacts | None = None
+    corrections: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The records that `Take` marked as sent, in order of their sequence; those no longer waiting are left out."""
+    """The records that `Take` found, in order of their sequence; those no longer waiting are left out."""
 
     items: tuple[OutboxItem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The sequences that `Retry` or `Drop` found and changed, with upstream and order key."""
+    """The sequences that `Retry`, `Resolve` or `Drop` found and changed, with upstream and order key."""
 
     items: tuple[tuple[int, str, str], ...]
 
@@ -330,7 +423,10 @@ class CardFacts:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session that Locum granted and that has not ended."""
+    """A session with a mark that has not ended: granted by Locum, or by the server where its mark is known.
+
+    `user` is whom the server named, "" for an offline session.
+    """
 
     session: str
     device: str
@@ -339,12 +435,25 @@ class OpenSession:
     at: int
     expires_at: int
     mode: Mode
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingRef:
-    """A waiting record as the forwarder needs to know it after a start: order, key, and when it may be tried."""
+    """A waiting record as the forwarder needs to know it after a start: order, key, when it may be tried, and, for a
+    record of a drill, its device (else "").
+    """
 
     seq: int
     order_key: str
     next_try: int
+    drill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """What a card has used while nobody checked its balance, in one outage of one upstream."""
+
+    card: str
+    pages: int
+    sessions: int

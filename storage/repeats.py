@@ -7,7 +7,7 @@ after its commit.
 
 Marks are random, so each one written to an index dirties a page of its own: more writing than all the rest of its
 record. So they go to a table without an index first, which is held in memory too, and from there into the index in
-sorted crowds.
+sorted crowds. What a device numbers for ever has no lives and no end: `job_numbers.py`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
+from storage.job_numbers import JobNumbers, Name, Numbers
 from storage.proof import clean
 from storage.records import Record
-from storage.rows import Rows, Target
+from storage.rows import Rows, Target, to_look_up
 
 MEMORY_MS = 24 * 3_600_000
 _LIVES_CACHED = 20_000
 _PRUNED_AT_ONCE = 2_000
-_ASKED_AT_ONCE = 1_024
 _RECENT = 2_048
 _LIVES = Target("lives", ("scope", "began", "latest"), replacing=True)
 _MARKS = Target("recent_repeats", ("mark", "seq", "at"))
@@ -64,6 +64,7 @@ class Recognition:
 
     known: dict[bytes, Mark]
     lives: dict[str, Life]
+    numbers: Numbers = field(default_factory=lambda: Numbers({}))
     new_marks: dict[bytes, Mark] = field(default_factory=dict)
     new_lives: dict[str, Life] = field(default_factory=dict)
 
@@ -98,17 +99,19 @@ class Repeats:
         self._connection = connection
         self._lives: dict[str, Life] = {}
         self._recent: dict[bytes, Mark] = {}
+        self._numbers = JobNumbers(connection)
         self.forget()
 
-    def recognise(self, scopes: Iterable[str], marks: Sequence[bytes]) -> Recognition:
-        """Everything that is stored about these scopes and marks."""
+    def recognise(self, scopes: Iterable[str], marks: Sequence[bytes], names: Sequence[Name] = ()) -> Recognition:
+        """Everything that is stored about these scopes, marks and names of job numbers."""
         recent = self._recent
         known = self._indexed([mark for mark in marks if mark not in recent])
         known.update((mark, recent[mark]) for mark in marks if mark in recent)
-        return Recognition(known, {scope: self._life(scope) for scope in scopes})
+        return Recognition(known, {scope: self._life(scope) for scope in scopes}, self._numbers.recognise(names))
 
     def write(self, recognition: Recognition, cursor: sqlite3.Cursor) -> None:
         """Write what a batch adds, within its transaction."""
+        self._numbers.write(recognition.numbers, cursor)
         if recognition.new_lives:
             lives = Rows(_LIVES)
             for scope, life in recognition.new_lives.items():
@@ -128,6 +131,7 @@ class Repeats:
 
     def adopt(self, recognition: Recognition) -> None:
         """The batch of this recognition was committed."""
+        self._numbers.adopt(recognition.numbers)
         if self._crowded(recognition):
             self._recent.clear()
         else:
@@ -138,6 +142,7 @@ class Repeats:
 
     def forget(self) -> None:
         """Read everything anew from the file."""
+        self._numbers.forget()
         self._lives.clear()
         rows = self._connection.execute("SELECT mark, seq, at FROM recent_repeats ORDER BY number")
         self._recent = {mark: Mark(seq, at) for mark, seq, at in rows}
@@ -154,11 +159,8 @@ class Repeats:
 
     def _indexed(self, marks: Sequence[bytes]) -> dict[bytes, Mark]:
         found: dict[bytes, Mark] = {}
-        for start in range(0, len(marks), _ASKED_AT_ONCE):
-            asked = list(marks[start : start + _ASKED_AT_ONCE])
-            width = 1 << (len(asked) - 1).bit_length()  # a power of two, so that few statements are prepared
-            asked += asked[-1:] * (width - len(asked))
-            query = f"SELECT mark, seq, at FROM repeats WHERE mark IN ({','.join('?' * width)})"
+        for places, asked in to_look_up(marks):
+            query = f"SELECT mark, seq, at FROM repeats WHERE mark IN ({places})"
             found.update((mark, Mark(seq, at)) for mark, seq, at in self._connection.execute(query, asked))
         return found
 

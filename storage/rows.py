@@ -10,9 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+_Key = TypeVar("_Key")
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
+_ASKED_AT_ONCE = 1_024
 
 
 class Target:
@@ -71,12 +73,25 @@ def plain_text(member: StrEnum) -> str:
     return text
 
 
-def in_chunks(numbers: Sequence[int]) -> list[tuple[str, Sequence[int]]]:
-    """The numbers in pieces, each with the list of placeholders for `IN (...)`."""
+def in_chunks(keys: Sequence[_Key]) -> list[tuple[str, Sequence[_Key]]]:
+    """The keys in pieces, each with the list of placeholders for `IN (...)`."""
     pieces = []
-    place, left = 0, len(numbers)
+    place, left = 0, len(keys)
     for size in _SIZES:
         while left >= size:
-            pieces.append((", ".join("?" * size), numbers[place : place + size]))
+            pieces.append((", ".join("?" * size), keys[place : place + size]))
             place, left = place + size, left - size
+    return pieces
+
+
+def to_look_up(keys: Sequence[_Key]) -> list[tuple[str, Sequence[_Key]]]:
+    """As `in_chunks`, for queries that may be asked for a key twice: in as few pieces as can be, each filled up to a
+    power of two with its last key, so that few statements are prepared.
+    """
+    pieces: list[tuple[str, Sequence[_Key]]] = []
+    for start in range(0, len(keys), _ASKED_AT_ONCE):
+        asked = list(keys[start : start + _ASKED_AT_ONCE])
+        width = 1 << (len(asked) - 1).bit_length()
+        asked += asked[-1:] * (width - len(asked))
+        pieces.append((",".join("?" * width), asked))
     return pieces

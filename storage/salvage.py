@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from storage import schema, times
+from storage import schema, schema_2, times
 
 _UNFINISHED = ".salvaging"
 _FINISHED = ".salvaged-"
@@ -85,8 +85,11 @@ def _copy_all(path: Path, target: sqlite3.Connection) -> tuple[int, list[str]]:
     source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     with closing(source):
         target.execute("BEGIN")
+        there = _tables(source)
         for table in [*schema.EVIDENCE, *schema.WORKING]:
-            if table != "outbox_counts" and not _copy_table(source, target, table):
+            if table == "outbox_counts" or (there and table not in there):
+                continue
+            if not _copy_table(source, target, table):
                 lost.append(table)
         _recount(target)
         target.execute("COMMIT")
@@ -94,7 +97,16 @@ def _copy_all(path: Path, target: sqlite3.Connection) -> tuple[int, list[str]]:
     return kept, lost
 
 
+def _tables(source: sqlite3.Connection) -> set[str]:
+    """The tables that the file says it has, fewer in an older one; empty if it cannot say."""
+    try:
+        return {name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except sqlite3.DatabaseError:
+        return set()
+
+
 def _recount(target: sqlite3.Connection) -> None:
+    target.execute(schema_2.FILL_MODES)
     target.execute("INSERT OR REPLACE INTO totals VALUES ('jobs', (SELECT count(*) FROM jobs))")
 
 

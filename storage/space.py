@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from storage.records import DeviceSeen, Keepable, Login, Quarantined, Record
+from storage.records import DeviceSeen, Keepable, Login, Quarantined, Record, UnlockStep
 
 _MIB = 1 << 20
 _NEEDS_ROOM = (Record, Login, Quarantined, DeviceSeen)
+_TRIES = ("unlocked", "wrong-code", "too-many", "not-offline")
 
 
 class Level(IntEnum):
@@ -62,7 +63,12 @@ def level_of(total: int, free: int) -> Level:
 
 def may_be_kept(item: Keepable, level: Level) -> bool:
     """Whether a value is still kept at this level: when full, only what drains the outbox and says what happened."""
-    return level < Level.FULL or not isinstance(item, _NEEDS_ROOM)
+    return level < Level.FULL or not (isinstance(item, _NEEDS_ROOM) or _is_a_try(item))
+
+
+def _is_a_try(item: Keepable) -> bool:
+    """Whether this is somebody's try at a device to unlock it: no end of an unlock, and nothing by hand."""
+    return isinstance(item, UnlockStep) and item.outcome in _TRIES and not item.who
 
 
 def measured(folder: Path) -> tuple[int, int]:

@@ -5,6 +5,8 @@ They hold no data of their own, so a migration may drop and make them anew.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _SUMS = "count(*) AS jobs, sum(pages) AS pages, sum(color_pages) AS color_pages, min(at) AS first, max(at) AS last"
 
 VIEWS = {
@@ -33,10 +35,33 @@ FROM outbox o JOIN records r ON r.seq = o.seq LEFT JOIN personal p ON p.seq = o.
     "maybe_forwarded_twice": """SELECT record AS seq, record_id AS id, upstream,
   group_concat(outcome, ', ') AS outcomes, min(at) AS first, max(at) AS last
 FROM deliveries WHERE record IN (SELECT record FROM deliveries WHERE maybe_twice = 1) GROUP BY record""",
+    "in_doubt": """SELECT o.seq, r.id, o.upstream, r.at, r.device, r.event, r.kind, r.pages, p.card, p.user, p.document,
+  o.tries, o.first_try, o.reason, o.evidence
+FROM outbox o JOIN records r ON r.seq = o.seq LEFT JOIN personal p ON p.seq = o.seq
+WHERE o.state = 'in_doubt' ORDER BY o.seq""",
+    "unknown_cards": """SELECT p.card, r.device, min(r.at) AS first, max(r.at) AS last,
+  count(r.kind) AS jobs, sum(r.pages) AS pages
+FROM (SELECT DISTINCT record FROM deliveries WHERE unknown_card = 1) d
+JOIN records r ON r.seq = d.record LEFT JOIN personal p ON p.seq = d.record
+GROUP BY p.card, r.device ORDER BY first""",
 }
 """Name and query of each view, in an order in which they can be made."""
 
+OF_VERSION_1 = (
+    "jobs_full",
+    "logins_full",
+    "records",
+    "jobs_by_card",
+    "jobs_by_device",
+    "jobs_by_day",
+    "outages",
+    "outage_contents",
+    "records_not_taken",
+    "maybe_forwarded_twice",
+)
+"""Those that a ledger of schema version 1 had."""
 
-def statements() -> list[str]:
-    """The statements that make all views."""
-    return [f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items()]
+
+def statements(names: Iterable[str] = tuple(VIEWS)) -> list[str]:
+    """The statements that make these views."""
+    return [f"CREATE VIEW {name} AS {VIEWS[name]}" for name in names]

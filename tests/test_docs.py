@@ -25,7 +25,11 @@ from appliance.check import settings
 from appliance.check.findings import Level
 from appliance.cli.main import locum
 from appliance.config import load, tables
+from appliance.init.certificate import self_signed
+from appliance.metrics import RECORDS, Figures
+from appliance.rates import Rates
 from protocols.radius.jobs import JOB_ATTRIBUTES
+from protocols.terminal.frames import ErrorCode
 from proxy.link import TABLE
 from tests.benchmarks.__main__ import ALL
 from tests.docs_pages import (
@@ -45,7 +49,8 @@ from tests.peers.locum import Locum
 from tests.peers.ports import free_port
 
 WANTED = {
-    "adding-a-dialect", "architecture", "configuration", "install", "ledger", "offline-mode", "operations", "radius",
+    "adding-a-dialect", "architecture", "configuration", "install", "ledger", "offline-mode", "operations", "papercut",
+    "radius", "simulator", "terminal",
 }  # fmt: skip
 
 PLACES = (
@@ -54,6 +59,8 @@ PLACES = (
     "/tmp/lab", "/etc/sysctl.d/locum.conf",
 )  # fmt: skip
 """The only absolute paths that a reader is told of."""
+AT_A_SERVER = ("/rpc/api/xmlrpc",)
+"""Paths of addresses on the web, not of files."""
 TOOLS = {
     "adduser", "apt-get", "cd", "cp", "echo", "install", "ln", "openssl", "pip", "python3", "radclient", "rm",
     "sqlite-utils", "sqlite3", "systemctl",
@@ -90,7 +97,7 @@ def test_links_resolve(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_only_places_of_an_installation_are_named(name: str) -> None:
     paths = re.findall(r"(?<![\w.\]:/~)])/[a-z]\w*/[\w./*-]+", text_of(name))
-    assert [path for path in paths if not path.startswith(PLACES)] == []
+    assert [path for path in paths if not path.startswith(PLACES + AT_A_SERVER)] == []
 
 
 def test_readme_leads_to_every_page() -> None:
@@ -207,13 +214,20 @@ def test_readme_has_the_two_commands() -> None:
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[appliance]": tables.Appliance,
     "[[upstream]]": tables.RadiusUpstream,
+    "[[upstream]], terminal": tables.TerminalUpstream,
+    "[[upstream]], PaperCut": tables.PapercutUpstream,
+    "[[upstream]], tls": tables.UpstreamTls,
     "test_login": tables.TestLogin,
     "[[listen]]": tables.RadiusListen,
+    "[[listen]], terminal": tables.TerminalListen,
+    "[[listen]], tls": tables.ListenTls,
     "clients": tables.Client,
     "[offline]": tables.Offline,
     "[[device]]": tables.Device,
     "[radius]": tables.Radius,
     "[radius.job]": tables.RadiusJob,
+    "[alerts]": tables.Alerts,
+    "[metrics]": tables.Metrics,
 }
 
 
@@ -225,9 +239,8 @@ def plain(value: Any) -> Any:
 def test_configuration_has_every_key_with_its_default(title: str) -> None:
     said = {row[0].strip("`"): row for row in rows(sections("docs/configuration.md")[title]) if len(row) == 4}
     said.pop("key", None)
-    later = set(tables.LATER_LIMITS) if SECTIONS[title] is tables.Offline else set()
     fields = {each.encode_name: each for each in msgspec.structs.fields(SECTIONS[title])}
-    assert set(said) == set(fields) - later
+    assert set(said) == set(fields)
     for name in said:
         check_default(said[name][2], fields[name])
 
@@ -247,11 +260,11 @@ def check_default(cell: str, field: msgspec.structs.FieldInfo) -> None:
 
 def test_configuration_names_what_it_refuses_as_not_built_yet() -> None:
     said = text_of("docs/configuration.md")
-    assert [key for key in (*tables.LATER_LIMITS, *tables.LATER_SECTIONS) if key not in said] == []
+    assert [key for key in tables.LATER_SECTIONS if key not in said] == []
 
 
 def test_configuration_names_what_may_differ_for_a_device() -> None:
-    keys = {each.encode_name for each in msgspec.structs.fields(tables.Offline)} - set(tables.LATER_LIMITS)
+    keys = {each.encode_name for each in msgspec.structs.fields(tables.Offline)}
     said = code(sections("docs/configuration.md")["[[device]]"])
     assert keys <= said
 
@@ -272,9 +285,13 @@ clients = [{ network = "10.7.0.0/24", secret_file = "/etc/locum/copiers.secret" 
 """
 
 
+CERTIFICATE, KEY = self_signed("docs", "127.0.0.1")
+PAIR = {".crt": CERTIFICATE, ".pem": CERTIFICATE, ".key": KEY}
+
+
 def whole(text: str) -> str:
     """A configuration that holds this example."""
-    if "[[upstream]]" not in text:
+    if 'name = "hq"' not in text:
         text += BASE
     return text if "[[listen]]" in text else text + BASE_LISTEN
 
@@ -282,16 +299,20 @@ def whole(text: str) -> str:
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
 def test_examples_of_configuration_load(block: Block, tmp_path: Path) -> None:
     text = whole(block.text)
-    for place in sorted(set(re.findall(r'"(/etc/locum/[^"]+)"', text))):
+    for place in sorted(set(re.findall(r'"(/etc/locum/[^"]+|/tmp/lab/\w+(?<!state))"', text))):
         file = tmp_path / Path(place).name
         file.touch(mode=0o600)
-        file.write_text("a long random secret\n")
+        file.write_bytes(PAIR.get(file.suffix, b"a long random secret\n"))
     for dictionary in blocks("dictionary"):
         (tmp_path / "dictionary.example").write_text(dictionary.text)
     for name in re.findall(r'_file = "([^"/]+)"', text):
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text("a long random secret\n")
-    text = text.replace("/etc/locum", str(tmp_path)).replace("/var/lib/locum", str(tmp_path / "state"))
+    text = (
+        text.replace("/etc/locum", str(tmp_path))
+        .replace("/tmp/lab", str(tmp_path))
+        .replace("/var/lib/locum", str(tmp_path / "state"))
+    )
     file = tmp_path / "locum.toml"
     file.touch(mode=0o640)
     file.write_text(text)
@@ -334,16 +355,59 @@ def source() -> str:
 
 
 def test_lines_of_the_log_are_lines_that_the_program_writes() -> None:
-    listed = rows(sections("docs/operations.md")["Lines of the log, and what to do"])
-    fragments = [fragment for row in listed for fragment in code(row[0])]
-    assert len(fragments) > 20
+    parts = sections("docs/operations.md")
+    fragments = [
+        fragment
+        for title in ("Lines of the log, and what to do", "Answered with")
+        for row in rows(parts[title])
+        for fragment in code(row[0])
+    ]
+    assert len(fragments) > 80
     assert [each for each in fragments if each not in source()] == []
+
+
+def test_every_alarm_is_in_operations() -> None:
+    raised = set(re.findall(r'alarm="([a-z-]+)"', source())) | {"outage", "recovery", "unproven"}
+    assert code(" ".join(row[0] for row in rows(sections("docs/operations.md")["Alarms"]))) == raised
+
+
+def test_every_figure_for_prometheus_is_in_operations_with_its_labels() -> None:
+    rates = Rates()
+    rates.observe_login(0.1, "server", "granted")
+    rates.count_job("online")
+    rates.count_forwarded("hq", "delivered")
+    outbox = {**dict.fromkeys(RECORDS, 0), "oldest": None}
+    status = {
+        "version": "1",
+        "upstreams": [{"name": "hq", "state": "online", "proven": True, "since": None, "outbox": outbox}],
+        "devices": [{"offline": "online", "sessions": 0}],
+        "ledger": {"entries": 0, "jobs": 0, "bytes": 0},
+        "storage": {"error": None, "free_bytes": 0, "total_bytes": 0},
+        "dropped": {"loop": 1},
+    }
+    made = {
+        f"{family.name}_total" if family.type == "counter" else family.name: {
+            label for sample in family.samples for label in sample.labels if label != "le"
+        }
+        for family in Figures(lambda: status, rates).collect()
+    }
+    listed = rows(sections("docs/operations.md")["Prometheus"])[1:]
+    assert {name: code(row[1]) for row in listed for name in code(row[0])} == made
+
+
+def test_words_at_the_device_are_words_that_the_program_says() -> None:
+    listed = rows(sections("docs/offline-mode.md")["Words at the device"])
+    words = [each.removesuffix(":") for row in listed for each in code(row[0])]
+    assert len(words) > 15
+    assert [each for each in words if each not in source()] == []
 
 
 def test_counters_are_counters_that_the_program_has() -> None:
     made = {f"{what}-{how}" for what in ("attribute", "vendor-attribute") for how in ("length", "zero")}
-    counters = [each for row in rows(sections("docs/radius.md")["What is dropped"]) for each in code(row[0])]
-    assert len(counters) > 10
+    made |= {f"terminal-{code.name.lower()}" for code in ErrorCode}
+    tables = (sections("docs/radius.md")["What is dropped"], sections("docs/terminal.md")["What is counted"])
+    counters = [each for text in tables for row in rows(text) for each in code(row[0])]
+    assert len(counters) > 30
     assert [each for each in counters if each not in made and f'"{each}"' not in source()] == []
 
 
@@ -381,11 +445,32 @@ class NoServer:
     secret: bytes = b"a long random secret"
 
 
+OTHER_SERVERS = """
+[[upstream]]
+name = "print"
+dialect = "papercut"
+url = "http://127.0.0.1:{port}"
+token = "a long random token"
+
+[[upstream]]
+name = "lab"
+dialect = "terminal"
+address = "127.0.0.1"
+port = {port}
+"""
+
+
 def test_operations_has_every_key_of_status(tmp_path: Path) -> None:
-    appliance = Locum.before(tmp_path, NoServer(free_port(), free_port()))
+    """Of every dialect, with a drill that runs."""
+    more = OTHER_SERVERS.format(port=free_port())
+    appliance = Locum.before(tmp_path, NoServer(free_port(), free_port()), more=more)
     try:
-        told = keys({**appliance.start().status(), "dropped": {}})
+        begun = appliance.start().run_to_its_end("drill", "start", "--all", "--reason", "docs")
+        assert begun.returncode == 0, begun.stderr
+        told = keys({**appliance.status(), "dropped": {}})
     finally:
         appliance.stop()
     shown = next(json.loads(block.text) for block in blocks("json") if '"upstreams"' in block.text)
     assert told - keys(shown) == set()
+    nothing_yet = keys({key: shown[key] for key in ("dropped", "last_outage", "devices")})
+    assert keys(shown) - told - nothing_yet == set()

@@ -15,9 +15,23 @@ from pathlib import Path
 
 import pytest
 
+from appliance.simulator.book import Book
 from storage import schema, views
 from storage.ledger import Ledger
-from storage.records import AppLogLine, Delivery, Logout, Note, OutboxState, Quarantined, Remember, Take
+from storage.records import (
+    AppLogLine,
+    Delivery,
+    DrillStep,
+    Logout,
+    Note,
+    OutboxState,
+    Quarantined,
+    Remember,
+    Resolve,
+    Retry,
+    Take,
+    UnlockStep,
+)
 from tests.docs_pages import blocks, code, command_lines, rows, sections
 from tests.peers.skips import program
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, restart, step
@@ -41,6 +55,8 @@ def ledger(tmp_path: Path) -> Path:
             Logout(NOW, "KM-A4F-000123", "ab" * 16, "stop"),
             AppLogLine(NOW, "warning", 'größer als "null"\n\tund Ümläut \x7f \u2028', {"client": "10.7.0.31", "n": 3}),
             Quarantined(NOW, "radius", "", "10.7.0.31", "too-short", b"\x00\x01\xff"),
+            UnlockStep(NOW, "KM-A4F-000123", "hq", "unlocked", "once"),
+            DrillStep(NOW, "*", "start", NOW + 1_800_000, "a test", "root (0) pid 7"),
             Remember("proven:hq:0011", "1"),
             step("recovered", "recovering", at=NOW + 60_000),
         ]
@@ -49,7 +65,10 @@ def ledger(tmp_path: Path) -> Path:
     book.commit(
         [
             Delivery(NOW, 3, "hq", "unanswered", OutboxState.WAITING, 1, "no answer", maybe_twice=True),
-            Delivery(NOW, 3, "hq", "delivered", None, 2),
+            Delivery(NOW, 3, "hq", "delivered", None, 2, unknown_card=True),
+            Delivery(NOW, 5, "hq", "unknown", OutboxState.IN_DOUBT, 1, maybe_twice=True),
+            Resolve(NOW, 5, "resend", "root (0) pid 7", "not in its job log"),
+            Retry(NOW, (5,), "root (0) pid 7", (("user", "ada"), ("printer", "srv"))),
         ]
     )
     book.close()
@@ -109,7 +128,9 @@ def test_sqlite_tools_run_as_shown(ledger: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     copy.write_bytes(ledger.read_bytes())
     ran = 0
+    Book(tmp_path / "lab").close()
     places = {"/var/lib/locum/ledger.db": str(ledger), "/var/backups/ledger-copy.db": str(copy)}
+    places["/tmp/lab/book.db"] = str(tmp_path / "lab" / "book.db")
     for block in blocks("sh"):
         for words in command_lines(block):
             tool = Path(words[0]).name
@@ -168,6 +189,9 @@ def test_the_program_for_auditors_finds_a_ledger_sound(ledger: Path) -> None:
         "UPDATE personal SET card = '00000000' WHERE card <> ''",
         "UPDATE logins SET outcome = 'refused' WHERE seq = 2",
         "UPDATE deliveries SET outcome = 'delivered'",
+        "UPDATE deliveries SET unknown_card = NULL",
+        "UPDATE unlocks SET who = 'ada'",
+        "UPDATE drills SET reason = 'another'",
     ],
 )
 def test_the_program_for_auditors_finds_what_was_altered(change: str, ledger: Path) -> None:

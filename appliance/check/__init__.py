@@ -6,7 +6,7 @@ Nothing is changed and nothing is kept: it may run beside the appliance. What on
 
 from collections.abc import Iterator
 
-from appliance.check import machine, servers, settings
+from appliance.check import certificates, machine, outward, servers, settings
 from appliance.check.findings import Finding, Level
 from appliance.client import is_running
 from appliance.config import Config
@@ -20,4 +20,6 @@ def check_all(config: Config) -> Iterator[Finding]:
     yield Finding(Level.OK, "config", f"{config.path} holds ({config.digest[:19]})")
     yield from settings.findings(config)
     yield from machine.findings(config, running)
+    yield from certificates.findings(config)
+    yield from outward.findings(config, running)
     yield from servers.findings(config)

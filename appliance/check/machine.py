@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.check.findings import Finding, error, ok, warning
-from appliance.config import Config, ListenConfig
+from appliance.config import Config, ListenConfig, RadiusListenConfig, TerminalListenConfig
 from appliance.state_dir import LEDGER_NAME
 from storage import space
 from storage.database import reading
@@ -112,27 +112,39 @@ def _synchronised() -> bool | None:
 
 
 def _ports(listen: ListenConfig, running: bool) -> Iterator[Finding]:
-    for port in (listen.auth_port, listen.accounting_port):
+    for kind, port in _sockets(listen):
         what = f"listen {listen.bind} port {port}"
         family = socket.AF_INET6 if ":" in listen.bind else socket.AF_INET
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as tried:
+            with socket.socket(family, kind) as tried:
+                if kind is socket.SOCK_STREAM:  # connections that ended a moment ago are in nobody's way
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 tried.bind((listen.bind, port))
             yield ok(what, "is free")
         except OSError as problem:
-            yield _not_bound(what, problem, running)
+            yield not_bound(what, problem, running, "[[listen]]")
 
 
-def _not_bound(what: str, problem: OSError, running: bool) -> Finding:
+def _sockets(listen: ListenConfig) -> list[tuple[socket.SocketKind, int]]:
+    match listen:
+        case RadiusListenConfig():
+            return [(socket.SOCK_DGRAM, listen.auth_port), (socket.SOCK_DGRAM, listen.accounting_port)]
+        case TerminalListenConfig():
+            return [(socket.SOCK_STREAM, listen.port)]
+    return []
+
+
+def not_bound(what: str, problem: OSError, running: bool, section: str) -> Finding:
+    """Why a port cannot be opened, and what to do; `section` is where it is written."""
     if problem.errno == errno.EADDRINUSE:
         if running:
             return ok(what, "is in use, as it should be while a Locum runs here")
-        return error(what, "is in use by another program (see: ss -lunp); end it or choose another port")
+        return error(what, "is in use by another program (see: ss -lntup); end it or choose another port")
     if problem.errno == errno.EACCES:
         return error(what, "may not be opened by this user; run as root or give CAP_NET_BIND_SERVICE")
     if problem.errno == errno.EADDRNOTAVAIL:
-        return error(what, "is no address of this machine (see: ip address); correct bind in [[listen]]")
-    return error(what, f"cannot be opened ({problem.strerror}); correct bind in [[listen]]")
+        return error(what, f"is no address of this machine (see: ip address); correct bind in {section}")
+    return error(what, f"cannot be opened ({problem.strerror}); correct bind in {section}")
 
 
 def _nearest(place: Path) -> Path:

@@ -1,155 +1,33 @@
-"""Whether each server can be reached, on both ports, with Status-Server (RFC 5997) or the test login.
+"""Whether each server can be reached, with the question of its dialect."""
 
-An answer proves the secret only if its authenticator holds. Silence says little: the server may be away, a firewall may
-stand between, the secret may be wrong (a RADIUS server then says nothing, RFC 2865 section 3), or it may not answer
-Status-Server at all.
-"""
-
-import os
-import socket
-import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-from appliance.check.findings import Finding, error, ok, warning
-from appliance.config import Config, UpstreamConfig
-from protocols.errors import ProtocolError
-from protocols.radius.packet import Code, Packet, Type, parse
-from protocols.radius.secrets import hide_password, sign_request, verify_response
-
-Fate = Literal["answered", "not under this secret", "refused", "silent", "unreachable"]
-
-LONGEST_WAIT = 5.0
-"""Seconds for one question, however long answer_timeout is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one question; `seconds` and `signed` (with a Message-Authenticator) of an answer."""
-
-    fate: Fate
-    seconds: float = 0.0
-    signed: bool = False
-    reason: str = ""
+from appliance.check import papercut, radius, terminal
+from appliance.check.findings import Finding, error
+from appliance.config import (
+    Config,
+    PapercutUpstreamConfig,
+    RadiusUpstreamConfig,
+    TerminalUpstreamConfig,
+    UpstreamConfig,
+)
 
 
 def findings(config: Config) -> Iterator[Finding]:
     for upstream in config.upstreams:
-        reached = yield from _upstream(upstream, config.name)
-        if not reached:
+        reached = yield from _upstream(upstream, config)
+        if not reached and not isinstance(upstream, PapercutUpstreamConfig):  # its one address has said why
             text = "no address of it answered for logins; until one does, nobody is let in for it"
             yield error(f"upstream {upstream.name}", text)
 
 
-def _upstream(upstream: UpstreamConfig, name: str) -> Generator[Finding, None, bool]:
-    """Try every address and port; returns whether the port for logins answered at one address."""
-    reached = False
-    for host in upstream.addresses:
-        addresses = _resolved(host)
-        if isinstance(addresses, Finding):
-            yield addresses
-            continue
-        for address in addresses:
-            for port in (upstream.auth_port, upstream.accounting_port):
-                outcome = ask(address, port, upstream, name)
-                reached = reached or (outcome.fate == "answered" and port == upstream.auth_port)
-                yield _finding(f"upstream {upstream.name}, {_place(address, port)}", outcome, upstream)
-    return reached
-
-
-def ask(address: str, port: int, upstream: UpstreamConfig, name: str) -> Outcome:
-    """Ask one port; where Status-Server stays unanswered on the port for logins, try the test login."""
-    outcome = _exchange(address, port, upstream, _status_server(upstream, name))
-    if outcome.fate == "silent" and upstream.test_login is not None and port == upstream.auth_port:
-        return _exchange(address, port, upstream, _test_login(upstream, name))
-    return outcome
-
-
-def _status_server(upstream: UpstreamConfig, name: str) -> bytes:
-    attributes = ((Type.NAS_IDENTIFIER, name.encode()[:253]),)
-    return sign_request(Code.STATUS_SERVER, os.urandom(1)[0], os.urandom(16), attributes, upstream.secret.value)
-
-
-def _test_login(upstream: UpstreamConfig, name: str) -> bytes:
-    login, authenticator, secret = upstream.test_login, os.urandom(16), upstream.secret.value
-    if login is None:
-        raise ValueError("there is no test login")
-    attributes = (
-        (Type.USER_NAME, login.user.encode()[:253]),
-        (Type.USER_PASSWORD, hide_password(login.password.value[:128], authenticator, secret)),
-        (Type.NAS_IDENTIFIER, name.encode()[:253]),
-    )
-    return sign_request(Code.ACCESS_REQUEST, os.urandom(1)[0], authenticator, attributes, secret)
-
-
-def _exchange(address: str, port: int, upstream: UpstreamConfig, request: bytes) -> Outcome:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    started = time.monotonic()
-    deadline = started + min(upstream.answer_timeout, LONGEST_WAIT)
-    fate: Fate = "silent"
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as asking:
-            asking.connect((address, port))
-            asking.send(request)
-            while (left := deadline - time.monotonic()) > 0:
-                asking.settimeout(left)
-                answer = _answer(asking.recv(4097), request, upstream.secret.value)
-                if answer is not None:
-                    return Outcome("answered", time.monotonic() - started, answer)
-                fate = "not under this secret"
-    except TimeoutError:
-        return Outcome(fate)
-    except ConnectionRefusedError:
-        return Outcome("refused")
-    except OSError as problem:
-        return Outcome("unreachable", reason=problem.strerror or str(problem))
-    return Outcome(fate)
-
-
-def _answer(datagram: bytes, request: bytes, secret: bytes) -> bool | None:
-    """Whether an answer is signed with a Message-Authenticator; None when it is no authentic answer."""
-    try:
-        packet: Packet = parse(datagram)
-        return verify_response(datagram, packet, request[4:20], secret) if packet.identifier == request[1] else None
-    except ProtocolError:
-        return None
-
-
-def _finding(what: str, outcome: Outcome, upstream: UpstreamConfig) -> Finding:
-    match outcome.fate:
-        case "answered":
-            signed = "with" if outcome.signed else "without"
-            if upstream.require_message_authenticator == "true" and not outcome.signed:
-                return error(
-                    what,
-                    "answers without Message-Authenticator, so with require_message_authenticator = true it counts as "
-                    'dead; upgrade the server or set "auto"',
-                )
-            return ok(what, f"answered in {outcome.seconds * 1000:.0f} ms, {signed} Message-Authenticator")
-        case "not under this secret":
-            return error(what, "answers, but not under this secret; compare it with the server's")
-        case "refused":
-            return error(what, "refuses: no server listens there; start it or correct the port")
-        case "unreachable":
-            return error(what, f"cannot be reached ({outcome.reason}); look at routes and cables")
-        case "silent":
-            return warning(
-                what,
-                "unproven: no answer, so the server is away, a firewall is between, the secret is wrong, or it does "
-                "not answer Status-Server; look there, or set test_login",
-            )
-
-
-def _resolved(host: str) -> list[str] | Finding:
-    """The addresses of a name, or what is wrong with it; an address stands for itself."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        return error(f"name {host}", f"cannot be resolved ({reason}); correct it, mend the resolver or use an address")
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _place(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _upstream(upstream: UpstreamConfig, config: Config) -> Generator[Finding, None, bool]:
+    """Ask one server; returns whether it answers logins."""
+    match upstream:
+        case RadiusUpstreamConfig():
+            return (yield from radius.findings(upstream, config.name))
+        case TerminalUpstreamConfig():
+            return (yield from terminal.findings(upstream, config.name))
+        case PapercutUpstreamConfig():
+            return (yield from papercut.findings(upstream, config.offline.unknown_username))
+    return True

@@ -1,9 +1,19 @@
 """What can be judged from the configuration alone: secrets, risky settings, the mapping of page counts."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from appliance.check.findings import Finding, error, ok, warning
-from appliance.config import Config, ListenConfig, RadiusConfig, Secret
+from appliance.config import (
+    Config,
+    PapercutUpstreamConfig,
+    RadiusConfig,
+    RadiusListenConfig,
+    RadiusUpstreamConfig,
+    Secret,
+    TerminalListenConfig,
+)
+from appliance.state_dir import StateDirError, unlock_hash
 from protocols.errors import ProtocolError
 from protocols.radius.dictionary import Dictionary, parse_dictionary, shipped_dictionary
 
@@ -12,44 +22,62 @@ SHORT_SECRET = 16
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Secrets, then offline rules, then the dictionary."""
+    """Secrets, then what crosses the network in the clear, then offline rules, then the dictionary."""
     yield from _secrets(config)
+    yield from _in_the_clear(config)
     for listen in config.listens:
-        yield from _clients(listen)
+        if isinstance(listen, RadiusListenConfig):
+            yield from _clients(listen)
     yield from _offline(config)
-    yield _mapping(config.radius)
+    if any(isinstance(listen, RadiusListenConfig) for listen in config.listens):
+        yield _mapping(config.radius)
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
-    short = 0
-    for upstream in config.upstreams:
-        if _is_short(upstream.secret):
-            short += 1
-            yield _short(f"upstream {upstream.name}")
-        if upstream.require_message_authenticator == "false":
-            yield warning(
-                f"upstream {upstream.name}",
-                "answers without Message-Authenticator are taken for ever, so who sits on the way can forge them "
-                '(CVE-2024-3596); set require_message_authenticator = "auto"',
-            )
-    for listen in config.listens:
-        for client in listen.clients:
-            if _is_short(client.secret):
-                short += 1
-                yield _short(f"client {client.network}")
+    short = [named for named in _all_secrets(config) if len(named[2].value) < SHORT_SECRET]
+    for what, kind, _ in short:
+        text = f"its {kind} has less than {SHORT_SECRET} characters and could be guessed; make it longer"
+        yield warning(what, text)
     if not short:
         yield ok("secrets", "are closed to others and long enough")
 
 
-def _is_short(secret: Secret) -> bool:
-    return len(secret.value) < SHORT_SECRET
+def _all_secrets(config: Config) -> Iterator[tuple[str, str, Secret]]:
+    for upstream in config.upstreams:
+        if isinstance(upstream, RadiusUpstreamConfig):
+            yield f"upstream {upstream.name}", "secret", upstream.secret
+        elif isinstance(upstream, PapercutUpstreamConfig):
+            yield f"upstream {upstream.name}", "token", upstream.token
+    for listen in config.listens:
+        if isinstance(listen, RadiusListenConfig):
+            yield from ((f"client {client.network}", "secret", client.secret) for client in listen.clients)
 
 
-def _short(what: str) -> Finding:
-    return warning(what, f"its secret has less than {SHORT_SECRET} characters and could be guessed; make it longer")
+def _in_the_clear(config: Config) -> Iterator[Finding]:
+    for upstream in config.upstreams:
+        what = f"upstream {upstream.name}"
+        if isinstance(upstream, RadiusUpstreamConfig) and upstream.require_message_authenticator == "false":
+            yield warning(
+                what,
+                "answers without Message-Authenticator are taken for ever, so who sits on the way can forge them "
+                '(CVE-2024-3596); set require_message_authenticator = "auto"',
+            )
+        if isinstance(upstream, PapercutUpstreamConfig) and upstream.tls is None and not _is_here(upstream.host):
+            yield warning(what, 'the token crosses the network in the clear; write url = "https://..."')
+    for listen in config.listens:
+        if isinstance(listen, TerminalListenConfig) and listen.tls is None and not _is_here(listen.bind):
+            what = f"listen {listen.bind} port {listen.port}"
+            yield warning(what, "cards and unlock codes cross the network in the clear; set tls if the terminals can")
 
 
-def _clients(listen: ListenConfig) -> Iterator[Finding]:
+def _is_here(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _clients(listen: RadiusListenConfig) -> Iterator[Finding]:
     for client in listen.clients:
         what = f"client {client.network}"
         if not client.require_message_authenticator:
@@ -73,10 +101,52 @@ def _offline(config: Config) -> Iterator[Finding]:
         yield ok("offline", "any card is let in while the server is away")
     else:
         yield ok("offline", "only cards that logged in while the server was there are let in while it is away")
-    yield warning(
-        "offline",
-        "all limits are off: pages, sessions and hours without the server are not limited (this version has none)",
+    yield _limits(config)
+    yield from _unlock_code(config)
+    yield from _pins(config)
+
+
+def _limits(config: Config) -> Finding:
+    rules = [config.offline, *(device.offline for device in config.devices)]
+    units = {
+        "max_pages_per_card": "pages a card",
+        "max_sessions_per_card": "sessions a card",
+        "max_outage_hours": "hours",
+    }
+    if all(getattr(rule, key) is None for rule in rules for key in units):
+        text = "all limits are off, so an outage may cost any number of pages; see max_pages_per_card in [offline]"
+        return warning("offline", text)
+    given = [f"{getattr(config.offline, key):,} {unit}" for key, unit in units.items() if getattr(config.offline, key)]
+    return ok("offline", f"an outage has at most {', '.join(given)}" if given else "are set for some devices only")
+
+
+def _unlock_code(config: Config) -> Iterator[Finding]:
+    if all(rules.environment == "commercial" for rules in (config.offline, *(each.offline for each in config.devices))):
+        return
+    try:
+        is_set = bool(unlock_hash(config.state_dir))
+    except StateDirError as problem:
+        yield error("unlock code", str(problem))
+        return
+    if is_set:
+        yield ok("unlock code", "is set")
+    else:
+        text = 'none is set, and environment is "education": nobody can be let in until you run: locum unlock-code set'
+        yield warning("unlock code", text)
+
+
+def _pins(config: Config) -> Iterator[Finding]:
+    """A certificate can only be asked of a terminal where there is an authority to judge it."""
+    asked = any(
+        isinstance(listen, TerminalListenConfig) and listen.tls is not None and listen.tls.ca
+        for listen in config.listens
     )
+    for device in config.devices:
+        if device.certificate and not asked:
+            text = (
+                "has certificate_sha256, but no listener asks for certificates; set client_ca_file in tls of [[listen]]"
+            )
+            yield warning(f"device {device.id}", text)
 
 
 def _mapping(radius: RadiusConfig) -> Finding:

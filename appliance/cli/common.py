@@ -6,11 +6,14 @@ from typing import Any, TypeVar
 
 import click
 
+from appliance.cli.words import clean, count
 from appliance.config import state_dir_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG = Path("/etc/locum/locum.toml")
+MOST_NAMES = 10
+"""So many devices are named in an answer; more are counted."""
 
 
 class Failed(Exception):
@@ -57,6 +60,31 @@ def appliance_options(function: F) -> F:
         callback=_remember_config,
     )
     return config(directory(function))
+
+
+def devices_option(function: F) -> F:
+    """Adds `DEVICE` and `--all`, as `device` and `every`; `which_devices` judges them."""
+    every = click.option("--all", "every", is_flag=True, help="Every device.")
+    return click.argument("device", required=False, metavar="[DEVICE]")(every(function))
+
+
+def which_devices(device: str | None, every: bool) -> str | None:
+    """The device that was named, None for all."""
+    if every == (device is not None):
+        raise click.UsageError("name a device, or give --all")
+    return device
+
+
+def say_devices(answer: Any, done: Callable[[str], str], nothing: str) -> None:
+    """Print what the appliance did: its own words if it has any, else `done` with the devices' names, or `nothing`."""
+    names = [clean(each) for each in answer.get("devices") or []] if isinstance(answer, dict) else []
+    few = ", ".join(names) if len(names) <= MOST_NAMES else count(len(names), "device")
+    click.echo(message_of(answer) or (done(few) if names else nothing))
+
+
+def message_of(answer: Any) -> str:
+    """What the appliance wants to be said to a person, "" if nothing."""
+    return clean(answer.get("message") or "") if isinstance(answer, dict) else ""
 
 
 def json_option(function: F) -> F:

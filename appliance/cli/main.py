@@ -21,11 +21,16 @@ from appliance.client import ClientError
 from appliance.config import ConfigError
 
 COMMANDS = {
+    "init": "appliance.cli.init:init",
     "run": "appliance.cli.service:run",
     "check": "appliance.cli.service:check",
     "status": "appliance.cli.inspect:status",
     "devices": "appliance.cli.inspect:devices",
     "log": "appliance.cli.inspect:log",
+    "unlock": "appliance.cli.unlock:unlock",
+    "lock": "appliance.cli.unlock:lock",
+    "unlock-code": "appliance.cli.unlock:unlock_code",
+    "drill": "appliance.cli.drill:drill",
     "outbox": "appliance.cli.outbox:outbox",
     "demo": "appliance.cli.demo:demo",
     "simulate": "appliance.cli.simulate:simulate",

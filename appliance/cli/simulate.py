@@ -1,25 +1,55 @@
 """`locum simulate server` and `locum simulate copiers`: the two ends that Locum stands between, for a lab."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli.common import Failed
+from appliance.cli.common import F, Failed
+
+if TYPE_CHECKING:
+    from appliance.simulator.lab import AnyTarget
+    from appliance.simulator.server import Face
 
 PORT = click.IntRange(1, 65535)
-_secret_option = click.option(
-    "--secret-file", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The RADIUS secret."
-)
+PORT_OR_OFF = click.IntRange(0, 65535)
+ANSWERS = ("html", "half-xml", "500", "503", "huge", "never")
+FILE = click.Path(path_type=Path)
+
+
+class ForTests(click.Option):
+    """An option that only tests want; the help shows these apart."""
+
+
+class Grouped(click.Command):
+    """A command whose help has a part "For tests"."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, wanted in (("Options", False), ("For tests", True)):
+            shown = [each for each in self.get_params(ctx) if isinstance(each, ForTests) is wanted]
+            records = [record for each in shown if (record := each.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _secret_option(words: str) -> Callable[[F], F]:
+    return click.option("--secret-file", type=FILE, metavar="FILE", help=words)
+
+
 _users_option = click.option(
     "--users",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="CSV: username,full_name,card,secondary_card,balance,restricted; without it, two dozen people of our own.",
 )
-_auth_port_option = click.option("--auth-port", type=PORT, default=1812, show_default=True, help="For logins.")
+_auth_port_option = click.option("--auth-port", type=PORT, default=1812, show_default=True, help="For RADIUS logins.")
 _accounting_port_option = click.option(
-    "--accounting-port", type=PORT, default=1813, show_default=True, help="For accounting."
+    "--accounting-port", type=PORT, default=1813, show_default=True, help="For RADIUS accounting."
 )
 
 
@@ -27,11 +57,11 @@ _accounting_port_option = click.option(
 def simulate() -> None:
     """An Application Server and copiers, to try Locum in a lab.
 
-    Example: locum simulate server --dir /tmp/lab --secret-file /tmp/lab.secret
+    Example: locum simulate server --dir /tmp/lab
     """
 
 
-@simulate.command()
+@simulate.command(cls=Grouped)
 @click.option(
     "--dir",
     "directory",
@@ -41,47 +71,154 @@ def simulate() -> None:
     help="Where the server keeps its book, book.db.",
 )
 @click.option("--bind", default="127.0.0.1", show_default=True, metavar="A", help="The address to listen at.")
+@_users_option
+@click.option(
+    "--xmlrpc-port",
+    type=PORT_OR_OFF,
+    default=9191,
+    show_default=True,
+    help="For PaperCut's Web Services and the page; 0: none.",
+)
+@click.option(
+    "--xmlrpc-tls-port",
+    type=PORT_OR_OFF,
+    default=9192,
+    show_default=True,
+    help="The same over TLS, where there is a certificate; 0: none.",
+)
+@click.option(
+    "--terminal-port", type=PORT_OR_OFF, default=9791, show_default=True, help="For copier terminals; 0: none."
+)
+@click.option("--terminal-tls", is_flag=True, help="Terminals speak TLS.")
+@click.option("--tls-certificate", type=FILE, metavar="FILE", help="The server's certificate, PEM.")
+@click.option("--tls-key", type=FILE, metavar="FILE", help="Its key, PEM.")
+@click.option(
+    "--token",
+    default="lab-token",
+    show_default=True,
+    metavar="TOKEN",
+    help="The Web Services' token: a string, a JSON list or a JSON object.",
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="NET",
+    help="Who may call the Web Services, an address or a network, several times; without it, loopback and private.",
+)
+@_secret_option("The RADIUS secret; without it the server does not speak RADIUS.")
 @_auth_port_option
 @_accounting_port_option
-@_secret_option
-@_users_option
-def server(
-    directory: Path, bind: str, auth_port: int, accounting_port: int, secret_file: Path, users: Path | None
-) -> int:
-    """An Application Server that speaks RADIUS.
+@click.option("--printer", multiple=True, cls=ForTests, metavar="NAME", help="A printer that is known, several times.")
+@click.option("--printers", type=FILE, cls=ForTests, metavar="FILE", help="The same, one a line.")
+@click.option(
+    "--unknown-user",
+    type=click.Choice(["fault", "create"]),
+    default="fault",
+    cls=ForTests,
+    show_default=True,
+    help="A job for a user whom nobody knows.",
+)
+@click.option(
+    "--unknown-printer",
+    type=click.Choice(["fault", "create"]),
+    cls=ForTests,
+    help="A job on a printer that nobody knows; without it, fault where printers are named, else create.",
+)
+@click.option(
+    "--die-after-commit",
+    type=click.IntRange(0),
+    default=0,
+    cls=ForTests,
+    metavar="N",
+    help="End like kill -9 once N jobs are committed, before the last is answered.",
+)
+@click.option(
+    "--answer-late", type=click.FloatRange(0), default=0.0, cls=ForTests, metavar="SECONDS", help="Answer so late."
+)
+@click.option("--answer", type=click.Choice(ANSWERS), cls=ForTests, help="What comes instead of an answer.")
+@click.option("--refuse-address", is_flag=True, cls=ForTests, help="Refuse everybody's address.")
+def server(directory: Path, bind: str, users: Path | None, **told: Any) -> int:
+    """An Application Server: PaperCut's Web Services, copier terminals, RADIUS.
 
-    It lets in whose card it knows, and writes what it is sent into a book of its own before it answers.
+    It lets in whose card it knows, charges jobs, and writes all of it into a book of its own before it answers. The
+    switches for tests can be changed while it runs, in switches.json beside the book.
 
-    Example: locum simulate server --dir /tmp/lab --secret-file /tmp/lab.secret
+    Example: locum simulate server --dir /tmp/lab --xmlrpc-port 9191 --terminal-port 9791
     """
     from twisted.internet.error import CannotListenError
 
+    from appliance.simulator import settings
+    from appliance.simulator.accounts import CardTaken
     from appliance.simulator.book import Book, BookError
-    from appliance.simulator.radius import RadiusFace
     from appliance.simulator.server import serve
+    from appliance.simulator.state import State
+    from appliance.simulator.switches import Switches
     from appliance.simulator.users import UsersError, read_users, shipped_users
 
     try:
         ip_address(bind)
     except ValueError:
         raise Failed(f"--bind {bind}: is no IPv4 or IPv6 address; give one of this machine", 2) from None
-    face = RadiusFace(bind, auth_port, accounting_port, _secret(secret_file))
+    switches = Switches(
+        unknown_user=told["unknown_user"],
+        unknown_printer=told["unknown_printer"] or "",
+        answer=told["answer"] or "",
+        answer_late=told["answer_late"],
+        die_after_commit=told["die_after_commit"],
+        refuse_address=told["refuse_address"],
+    )
     try:
-        return serve(read_users(users) if users else shipped_users(), Book(directory), [face])
-    except (UsersError, BookError) as error:
+        faces = _faces(bind, told)
+        known = read_users(users) if users else shipped_users()
+        printers = settings.printers(told["printer"], told["printers"])
+        book = Book(directory)
+        return serve(State(book, known, printers), book, faces, switches)
+    except CardTaken as error:
+        raise Failed(
+            f"{users or 'the users'}: {error} in the book; change the file, or give --dir another", 2
+        ) from None
+    except (UsersError, BookError, settings.SettingError) as error:
         raise Failed(str(error), 2) from None
     except CannotListenError as error:
         words = getattr(error.socketError, "strerror", None) or error.socketError
+        kind = "UDP" if error.port in (told["auth_port"], told["accounting_port"]) else "TCP"
         raise Failed(
-            f"cannot listen on {error.interface} port {error.port} (UDP): {words}; give another port or --bind", 2
+            f"cannot listen on {error.interface} port {error.port} ({kind}): {words}; give another port or --bind", 2
         ) from None
 
 
+def _faces(bind: str, told: dict[str, Any]) -> list[Face]:
+    """The faces that the options ask for. Raises Failed, SettingError."""
+    from appliance.simulator import settings
+    from appliance.simulator.papercut import Access, PapercutFace
+    from appliance.simulator.radius import RadiusFace
+    from appliance.simulator.terminal_face import TerminalFace
+
+    tls = settings.server_tls(told["tls_certificate"], told["tls_key"])
+    if told["terminal_tls"] and tls is None:
+        raise Failed("--terminal-tls needs a certificate; give --tls-certificate and --tls-key", 2)
+    faces: list[Face] = []
+    terminal = TerminalFace(bind, told["terminal_port"], tls if told["terminal_tls"] else None)
+    plain, secure = told["xmlrpc_port"] or None, (told["xmlrpc_tls_port"] or None) if tls else None
+    if plain or secure:
+        access = Access(settings.networks(told["allow"]), settings.tokens(told["token"]))
+        faces.append(PapercutFace(bind, plain, secure, tls, access, terminal.terminals))
+    if told["terminal_port"]:
+        faces.append(terminal)
+    if told["secret_file"] is not None:
+        faces.append(RadiusFace(bind, told["auth_port"], told["accounting_port"], _secret(told["secret_file"])))
+    if not faces:
+        raise Failed("every port is 0 and there is no --secret-file: nothing to serve; give a port", 2)
+    return faces
+
+
 @simulate.command()
-@click.option("--radius", "host", required=True, metavar="HOST", help="What the copiers take for the server: Locum.")
+@click.option("--terminal", metavar="HOST:PORT", help="What terminals take for the server: Locum.")
+@click.option("--tls-ca", type=FILE, metavar="FILE", help="The terminals speak TLS and trust this certificate, PEM.")
+@click.option("--radius", "host", metavar="HOST", help="What copiers that speak RADIUS take for the server.")
 @_auth_port_option
 @_accounting_port_option
-@_secret_option
+@_secret_option("The RADIUS secret.")
 @_users_option
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many copiers.")
 @click.option("--jobs", type=click.IntRange(1, 10_000_000), default=60, show_default=True, help="How many jobs.")
@@ -92,32 +229,21 @@ def server(
     show_default=True,
     help="Jobs a second over all copiers; 0: as fast as they are acknowledged.",
 )
-def copiers(
-    host: str,
-    auth_port: int,
-    accounting_port: int,
-    secret_file: Path,
-    users: Path | None,
-    count: int,
-    jobs: int,
-    rate: float,
-) -> int:
-    """Copiers that speak RADIUS.
+def copiers(users: Path | None, count: int, jobs: int, rate: float, **told: Any) -> int:
+    """Copiers that speak the terminal dialect, or RADIUS.
 
     They swipe cards, copy, and send every record again until it is acknowledged. Exits 0 if every job was.
 
-    Example: locum simulate copiers --radius 127.0.0.1 --secret-file /tmp/copiers.secret --count 5 --jobs 100
+    Example: locum simulate copiers --terminal 127.0.0.1:9790 --count 5 --jobs 100
     """
     from twisted.internet.error import CannotListenError
 
-    from appliance.simulator.copier import Target
-    from appliance.simulator.lab import LabError, resolved, run_lab
+    from appliance.simulator.lab import LabError, run_lab
     from appliance.simulator.users import UsersError, read_users, shipped_users
 
-    secret = _secret(secret_file)
     try:
+        target = _target(told)
         known = read_users(users) if users else shipped_users()
-        target = Target(resolved(host), auth_port, accounting_port, secret)
     except (UsersError, LabError) as error:
         raise Failed(str(error), 2) from None
     cards = [user.card for user in known if user.card]
@@ -128,6 +254,43 @@ def copiers(
     except CannotListenError as error:
         words = getattr(error.socketError, "strerror", None) or error.socketError
         raise Failed(f"{count} copiers need {2 * count} sockets: {words}; give a smaller --count", 1) from None
+
+
+def _target(told: dict[str, Any]) -> AnyTarget:
+    """What the copiers speak to. Raises Failed, LabError."""
+    from appliance.simulator.copier import Target
+    from appliance.simulator.lab import resolved
+    from appliance.simulator.terminal import TerminalTarget
+
+    if (told["terminal"] is None) == (told["host"] is None):
+        raise Failed("give either --terminal HOST:PORT or --radius HOST", 2)
+    if told["host"] is not None:
+        if told["secret_file"] is None:
+            raise Failed("--radius needs --secret-file; name a file with the secret", 2)
+        secret = _secret(told["secret_file"])
+        return Target(resolved(told["host"]), told["auth_port"], told["accounting_port"], secret)
+    host, colon, port = told["terminal"].rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Failed(f"--terminal {told['terminal']}: is no HOST:PORT; write it as 127.0.0.1:9790", 2)
+    host = host.removeprefix("[").removesuffix("]")
+    if told["tls_ca"] is None:
+        return TerminalTarget(resolved(host, "--terminal"), int(port))
+    return TerminalTarget(host, int(port), _certificate(told["tls_ca"]))
+
+
+def _certificate(path: Path) -> bytes:
+    """A certificate in PEM. Raises Failed."""
+    from OpenSSL.SSL import Error
+    from twisted.internet.ssl import Certificate
+
+    try:
+        pem = path.read_bytes()
+        Certificate.loadPEM(pem)
+    except OSError as error:
+        raise Failed(f"--tls-ca {path}: cannot be read ({error.strerror}); name a PEM file", 2) from None
+    except (ValueError, Error):
+        raise Failed(f"--tls-ca {path}: is no certificate in PEM; name one", 2) from None
+    return pem
 
 
 def _secret(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from appliance.cli.common import MOST_NAMES
 from appliance.cli.words import ago, between, clean, count, local, size
 
 _STYLES = {
@@ -20,6 +21,8 @@ _STYLES = {
     "recovering": "yellow",
     "offline": "bold red",
     "locked": "yellow",
+    "unlocked-once": "cyan",
+    "unlocked-until-restored": "cyan",
     "rejected": "red",
     "in_doubt": "red",
 }
@@ -88,6 +91,38 @@ def outbox_rows(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def details(answer: dict[str, Any]) -> RenderableType:
+    """All of `locum outbox show`: a line a value, lists and tables indented under their name."""
+    lines = list(_details(answer, 0))
+    return Group(*(lines or [Text("Nothing is known of it.")]))
+
+
+def _details(answer: dict[str, Any], depth: int) -> Iterable[Text]:
+    width = max((len(key) for key in answer), default=0)
+    for key, value in answer.items():
+        name = "  " * depth + clean(key).replace("_", " ")
+        if isinstance(value, dict) and value:
+            yield Text(name, style="bold")
+            yield from _details(value, depth + 1)
+        elif isinstance(value, list) and value:
+            yield Text(name, style="bold")
+            for number, item in enumerate(value, 1):
+                if isinstance(item, dict):
+                    yield Text("  " * (depth + 1) + " ".join(f"{clean(k)}={_plain(v)}" for k, v in item.items() if v))
+                else:
+                    yield Text(f"{'  ' * (depth + 1)}{number}. {_plain(item)}")
+        else:
+            yield Text(f"{name:{width + 2 * depth + 2}}{_plain(value)}")
+
+
+def _plain(value: object) -> str:
+    if value in (None, "", [], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else clean(value)
+
+
 def _sentences(upstream: dict[str, Any], now: float) -> Iterable[Text]:
     """What an admin should know of one upstream before anything else."""
     name, state = clean(upstream.get("name")), str(upstream.get("state"))
@@ -104,6 +139,8 @@ def _sentences(upstream: dict[str, Any], now: float) -> Iterable[Text]:
             "  It has never answered under this address and secret, so nobody is let in for it. Run: locum check",
             style="yellow",
         )
+    if trouble := upstream.get("trouble"):
+        yield Text(f"  It is there, but: {clean(trouble)}", style="bold red")
     if waiting := int(outbox.get("waiting") or 0):
         verb = "waits" if waiting == 1 else "wait"
         oldest = f", the oldest for {ago(outbox['oldest'], now)}" if outbox.get("oldest") else ""
@@ -111,7 +148,8 @@ def _sentences(upstream: dict[str, Any], now: float) -> Iterable[Text]:
     if rejected := int(outbox.get("rejected") or 0):
         yield Text(f"  It refused {count(rejected, 'record')}. See: locum outbox list --state rejected", style="red")
     if doubtful := int(outbox.get("in_doubt") or 0):
-        yield Text(f"  {count(doubtful, 'record')} may or may not have arrived. See: locum outbox list", style="red")
+        text = f"  {count(doubtful, 'record')} may or may not have arrived. See: locum outbox list --state in_doubt"
+        yield Text(text, style="red")
 
 
 def _storage(storage: dict[str, Any]) -> Iterable[Text]:
@@ -151,8 +189,21 @@ def _devices_line(rows: list[dict[str, Any]]) -> Iterable[Text]:
         states[str(row.get("offline"))] = states.get(str(row.get("offline")), 0) + 1
     said = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
     sessions = sum(int(row.get("sessions") or 0) for row in rows)
-    drills = sum(1 for row in rows if row.get("drill"))
-    yield Text(f"Devices      {said}; {count(sessions, 'open session')}" + (f"; {drills} in a drill" if drills else ""))
+    yield Text(f"Devices      {said}; {count(sessions, 'open session')}")
+    unlocked = [_named(row) for row in rows if str(row.get("offline")).startswith("unlocked")]
+    if unlocked:
+        yield Text(f"Unlocked     {_few(unlocked)}")
+    if drilling := [clean(row.get("id")) for row in rows if row.get("drill")]:
+        yield Text(f"Drill        {_few(drilling)}", style="yellow")
+
+
+def _named(row: dict[str, Any]) -> str:
+    return f"{clean(row.get('id'))} ({str(row.get('offline')).removeprefix('unlocked-').replace('-', ' ')})"
+
+
+def _few(names: list[str]) -> str:
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _last_outage(outage: dict[str, Any] | None, now: float) -> Iterable[Text]:

@@ -19,7 +19,7 @@ def host(text: str) -> str:
     except ValueError:
         pass
     if re.fullmatch(r"[^:]+:[0-9]+|\[[^]]*\]:[0-9]+", text):
-        raise ValueError("holds a port; write the address alone and the port as auth_port and accounting_port")
+        raise ValueError("holds a port; write the address alone and the port with a key of its own")
     labels = text.removesuffix(".").split(".")
     if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
         raise ValueError("is neither an IP address nor a host name; write for example 10.0.0.5")

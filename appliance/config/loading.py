@@ -6,15 +6,13 @@ A file that is no TOML gives one problem, with its line; any other file gives al
 import hashlib
 import re
 import tomllib
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from appliance.config import sections, tables
+from appliance.config import between, listeners, sections, tables, upstreams
 from appliance.config.lines import Lines, scan
-from appliance.config.lines import Path as KeyPath
 from appliance.config.reading import Reader
-from appliance.config.values import Config, ConfigError, DeviceConfig, ListenConfig, Problem
+from appliance.config.values import Config, ConfigError, Problem
 
 MAX_BYTES = 1 << 20
 """A larger file is surely not a configuration."""
@@ -90,11 +88,14 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
     raw = reader.table(tables.Document, document, ()) or _readable_parts(document)
     appliance = reader.table(tables.Appliance, raw.appliance or {}, ("appliance",)) or tables.Appliance()
     offline = sections.offline(reader, raw.offline, ("offline",))
-    upstreams = [sections.upstream(reader, table, at) for table, at in _each(raw.upstream, "upstream")]
-    names = [table["name"] for table in raw.upstream if isinstance(table.get("name"), str)]
-    listens = [sections.listen(reader, table, at, names) for table, at in _each(raw.listen, "listen")]
-    devices = [sections.device(reader, table, at, offline) for table, at in _each(raw.device, "device")]
-    _between(reader, raw, listens, devices)
+    window = offline.drain_window if "drain_window" in raw.offline else None
+    found = [upstreams.upstream(reader, table, at, window) for table, at in between.each(raw.upstream, "upstream")]
+    dialects = {table["name"]: table.get("dialect") for table in raw.upstream if isinstance(table.get("name"), str)}
+    listens = [listeners.listen(reader, table, at, dialects) for table, at in between.each(raw.listen, "listen")]
+    devices = [sections.device(reader, table, at, offline) for table, at in between.each(raw.device, "device")]
+    metrics = sections.metrics(reader, raw.metrics, ("metrics",))
+    alerts = sections.alerts(reader, raw.alerts, ("alerts",))
+    between.judge(reader, raw, listens, devices, metrics)
     radius = sections.radius(reader, raw.radius, ("radius",))
     if reader.problems:
         raise ConfigError(reader.problems)
@@ -103,11 +104,13 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
         digest=digest,
         name=appliance.name,
         state_dir=reader.file.parent / appliance.state_dir,
-        upstreams=tuple(item for item in upstreams if item is not None),
+        upstreams=tuple(item for item in found if item is not None),
         listens=tuple(item for item in listens if item is not None),
         offline=offline,
         devices=tuple(item for item in devices if item is not None),
         radius=radius,
+        alerts=alerts,
+        metrics=metrics,
     )
 
 
@@ -120,59 +123,6 @@ def _readable_parts(document: dict[str, Any]) -> tables.Document:
         if part is not None:
             parts[key] = getattr(part, key)
     return tables.Document(**parts)
-
-
-def _between(
-    reader: Reader, raw: tables.Document, listens: list[ListenConfig | None], devices: list[DeviceConfig | None]
-) -> None:
-    """The rules that hold between tables."""
-    for key, what in (("upstream", "an Application Server"), ("listen", "an address where devices reach Locum")):
-        if not getattr(raw, key) and not reader.problems:
-            reader.problem((), f"there is no [[{key}]]; add one: {what}")
-    sections.unique(
-        reader,
-        "upstream name",
-        [
-            (table["name"], (*at, "name"))
-            for table, at in _each(raw.upstream, "upstream")
-            if _is_text(table.get("name"))
-        ],
-    )
-    known = [(device, ("device", index)) for index, device in enumerate(devices) if device is not None]
-    sections.unique(reader, "device id", [(device.id, (*at, "id")) for device, at in known])
-    pinned = [(device.address, (*at, "address")) for device, at in known if device.address is not None]
-    sections.unique(reader, "device address", list(pinned))
-    _ports(reader, listens)
-
-
-def _ports(reader: Reader, listens: list[ListenConfig | None]) -> None:
-    """Two listeners cannot have the same port of the same address, or of all addresses."""
-    taken: list[tuple[str, int, int]] = []
-    for index, listen in enumerate(listens):
-        if listen is None:
-            continue
-        for port in dict.fromkeys((listen.auth_port, listen.accounting_port)):
-            other = next((line for bind, used, line in taken if used == port and _same_place(bind, listen.bind)), None)
-            at: KeyPath = ("listen", index, "bind")
-            if other is not None:
-                text = f"port {port} of {listen.bind} is taken by the listener in line {other}; change bind or the port"
-                reader.problem(at, text)
-            taken.append((listen.bind, port, reader.lines.of(at)))
-
-
-def _same_place(one: str, other: str) -> bool:
-    first, second = ip_address(one), ip_address(other)
-    if first.version != second.version:
-        return False
-    return first == second or first.is_unspecified or second.is_unspecified
-
-
-def _each(given: list[dict[str, Any]], key: str) -> list[tuple[dict[str, Any], KeyPath]]:
-    return [(table, (key, index)) for index, table in enumerate(given)]
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _only(path: Path, line: int, text: str) -> ConfigError:

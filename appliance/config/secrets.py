@@ -13,6 +13,7 @@ from appliance.config.reading import Reader
 from appliance.config.values import Secret
 
 MAX_SECRET_BYTES = 1024
+_MOST = 1 << 16
 
 
 def read_secret(reader: Reader, at: KeyPath, text: str | None, file: str | None, key: str = "secret") -> Secret | None:
@@ -34,23 +35,43 @@ def read_secret(reader: Reader, at: KeyPath, text: str | None, file: str | None,
     return Secret(text.encode())
 
 
-def _from_file(reader: Reader, at: KeyPath, file: Path, key: str) -> Secret | None:
+def read_file(reader: Reader, at: KeyPath, file: Path, key: str, most: int, else_: str) -> bytes | None:
+    """The bytes of a file that `key` names, at most `most`; None with the reason noted.
+
+    `else_` says what to do if it is missing.
+    """
     try:
         if file.exists() and not file.is_file():
-            reader.problem(at, f"{key} {file} is not a regular file; name a file that holds the secret")
+            reader.problem(at, f"{key} {file} is not a regular file; name a file that holds it")
             return None
         with file.open("rb") as stream:
-            value = stream.read(MAX_SECRET_BYTES + 3)
-        shared = _others_may(file)
+            value = stream.read(most + 1)
     except FileNotFoundError:
-        reader.problem(at, f"{key} {file} does not exist; write the secret into it and run: chmod 640 {file}")
+        reader.problem(at, f"{key} {file} does not exist; {else_}")
         return None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reader.problem(at, f"{key} {file} cannot be read ({reason}); name a file that this user may read")
         return None
-    if shared:
+    if len(value) > most:
+        reader.problem(at, f"{key} {file} is longer than {most} bytes; is it the right file?")
+        return None
+    return value
+
+
+def read_closed(reader: Reader, at: KeyPath, file: Path, key: str, most: int, else_: str) -> bytes | None:
+    """As `read_file`, for a file that must be closed to others."""
+    value = read_file(reader, at, file, key, most, else_)
+    if value is not None and _others_may(file):
         reader.problem(at, f"{key} {file} is open to everybody; run: chmod o-rwx {file}")
+        return None
+    return value
+
+
+def _from_file(reader: Reader, at: KeyPath, file: Path, key: str) -> Secret | None:
+    advice = f"write the secret into it and run: chmod 640 {file}"
+    value = read_closed(reader, at, file, key, _MOST, advice)
+    if value is None:
         return None
     value = value.removesuffix(b"\n").removesuffix(b"\r")
     if not value.strip():

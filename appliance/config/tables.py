@@ -2,7 +2,6 @@
 
 A field's `Meta` carries its `description` ("must be ..."), an example in TOML, and for durations the least and the
 most in `extra`. Tables that hold tables are read piece by piece, so their fields are `Tables` or `Table` here.
-Tables of dialects that are not built yet are known too, so that a typing error in them is still named as one.
 """
 
 import re
@@ -96,6 +95,8 @@ class Document(Struct):
     offline: Table = field(default_factory=dict)
     device: Tables = field(default_factory=list)
     radius: Table = field(default_factory=dict)
+    alerts: Table = field(default_factory=dict)
+    metrics: Table | None = None
 
 
 class Appliance(Struct):
@@ -168,6 +169,18 @@ class TerminalListen(Struct):
     tls: Table | None = None
 
 
+class UpstreamTls(Struct):
+    ca_file: File | None = None
+    certificate_file: File | None = None
+    key_file: File | None = None
+
+
+class ListenTls(Struct):
+    certificate_file: File
+    key_file: File
+    client_ca_file: File | None = None
+
+
 class Client(Struct):
     network: Annotated[str, _text("a network or an address", "10.7.0.0/24")]
     secret: SecretText | None = None
@@ -204,6 +217,17 @@ class Offline(Struct):
 class Device(Struct):
     id: Text
     address: Bind | None = None
+    certificate_sha256: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$",
+                description="the SHA-256 of a certificate, 64 hexadecimal digits",
+                examples=['"..." (see: openssl x509 -noout -fingerprint -sha256 -in FILE)'],
+            ),
+        ]
+        | None
+    ) = None
     printer: Text | None = None
     offline: Table = field(default_factory=dict)
 
@@ -212,6 +236,17 @@ class Radius(Struct):
     vendor_id: Annotated[int, _number(1, 0xFFFFFF, 32473)] = 32473
     dictionary_files: Files = field(default_factory=list)
     job: Table = field(default_factory=dict)
+
+
+class Alerts(Struct):
+    syslog: Annotated[
+        str | list[str], Meta(description="an address, or a list of them", examples=['"udp://10.0.0.9:514"'])
+    ] = field(default_factory=list)
+
+
+class Metrics(Struct):
+    bind: Bind = "127.0.0.1"
+    port: Port = 9464
 
 
 Attribute = Annotated[
@@ -245,11 +280,8 @@ UPSTREAMS: dict[str, type[Struct]] = {
 }
 LISTENS: dict[str, type[Struct]] = {"radius": RadiusListen, "terminal": TerminalListen}
 
-LATER_SECTIONS = ("inline", "reader", "snmp", "console", "alerts", "metrics")
+LATER_SECTIONS = ("inline", "reader", "snmp", "console")
 """Sections that later versions have; each is an error of its own kind here."""
 
-LATER_LIMITS = ("max_pages_per_card", "max_sessions_per_card", "max_outage_hours")
-"""Keys of [offline] that later versions have."""
-
-WHOLE_UPSTREAM = ("delay", "recover_after", "drain_window", "unknown_username", *LATER_LIMITS)
+WHOLE_UPSTREAM = ("delay", "recover_after", "drain_window", "unknown_username", "max_outage_hours")
 """Keys of [offline] that hold for a whole upstream and cannot differ for one device."""

@@ -5,7 +5,7 @@ Nothing here reads a file. A `Secret` never shows itself when it is printed, log
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
@@ -56,19 +56,67 @@ class TestLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """TLS of one side, all in PEM and checked: whom to trust, and who one is.
+
+    `ca` b"": a client trusts what the system trusts, a server asks for no certificate. `certificate` b"": one has none.
+    """
+
+    ca: bytes = b""
+    certificate: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """One Application Server. `addresses` are IP literals without brackets or DNS names, in order of preference."""
+    """One Application Server. `addresses` are IP literals without brackets or DNS names, in order of preference;
+    times are in seconds.
+    """
 
     name: str
     dialect: str
     addresses: tuple[str, ...]
+    answer_timeout: float = 3.0
+    probe_interval: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusUpstreamConfig(UpstreamConfig):
+    """A RADIUS server."""
+
     secret: Secret
     auth_port: int = 1812
     accounting_port: int = 1813
-    answer_timeout: float = 3.0
-    probe_interval: float = 10.0
     require_message_authenticator: MessageAuthenticatorRule = "auto"
     test_login: TestLogin | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalUpstreamConfig(UpstreamConfig):
+    """A server that speaks the terminal dialect; in the clear if `tls` is None."""
+
+    port: int = 9790
+    tls: TlsConfig | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PapercutUpstreamConfig(UpstreamConfig):
+    """A PaperCut server by its Web Services: XML-RPC at `path` of `host` and `port`, in the clear if `tls` is None.
+
+    `addresses` is `(host,)`. `time_zone` is the server's, an IANA name. The first group of `card_regex` is the card
+    number; `card_converters` are applied to it in their order. Up to `drain_window` records are on their way at once.
+    """
+
+    url: str
+    host: str
+    port: int
+    path: str
+    token: Secret
+    time_zone: str
+    tls: TlsConfig | None = None
+    card_regex: re.Pattern[str] | None = None
+    card_converters: tuple[str, ...] = ()
+    drain_window: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +138,28 @@ class ListenConfig:
     bind: str
     upstream: str
     records_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class RadiusListenConfig(ListenConfig):
+    """Where RADIUS devices reach Locum."""
+
     clients: tuple[ClientConfig, ...]
     auth_port: int = 1812
     accounting_port: int = 1813
 
 
 @dataclass(frozen=True, slots=True)
+class TerminalListenConfig(ListenConfig):
+    """Where terminals reach Locum; in the clear if `tls` is None. With `tls.ca` a terminal must show a certificate."""
+
+    port: int = 9790
+    tls: TlsConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OfflineConfig:
-    """The rules while the server is away; `delay` and `card_memory` in seconds."""
+    """The rules while the server is away; `delay` and `card_memory` in seconds, no limit where it is None."""
 
     enabled: bool = True
     environment: Literal["commercial", "education"] = "commercial"
@@ -109,16 +171,23 @@ class OfflineConfig:
     card_pattern: re.Pattern[str] = re.compile(r"^[0-9A-Fa-f]{4,32}$")
     unknown_username: str = "unknown"
     drain_window: int = 256
+    max_pages_per_card: int | None = None
+    max_sessions_per_card: int | None = None
+    max_outage_hours: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """A device that differs from the rest; `offline` has the values of the [offline] section where it does not."""
+    """A device that differs from the rest; `offline` has the values of the [offline] section where it does not.
+
+    `certificate` is the SHA-256, in hexadecimal, of the TLS certificate that the device must show; "" pins none.
+    """
 
     id: str
     address: str | None
     printer: str
     offline: OfflineConfig
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +197,30 @@ class RadiusConfig:
     vendor_id: int
     dictionary_files: tuple[Path, ...]
     job: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SyslogTarget:
+    """A syslog server that is told at once (RFC 5424, over UDP or TCP)."""
+
+    kind: Literal["udp", "tcp"]
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    """Who hears of what cannot wait for a person to look."""
+
+    syslog: tuple[SyslogTarget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Where Prometheus finds the figures; `bind` is an IP literal."""
+
+    bind: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +236,5 @@ class Config:
     offline: OfflineConfig
     devices: tuple[DeviceConfig, ...]
     radius: RadiusConfig
+    alerts: AlertsConfig = AlertsConfig()
+    metrics: MetricsConfig | None = None

@@ -1,7 +1,8 @@
 """`locum demo`: a whole outage on one machine, told as it happens, and figures that must add up.
 
-`stage.py` sets up server, Locum and copiers as processes of their own; `story.py` is what happens; `telling.py` says
-it; `audit.py` compares the copiers' own counts, Locum's ledger and the server's own book afterwards.
+`stage.py` sets up server and Locum as processes of their own, `floor.py` the copiers; `story.py` is what happens and
+`plan.py` who comes when; `telling.py` says it; `audit.py` compares the copiers' own counts, Locum's ledger and the
+server's own book afterwards.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from appliance.cli.common import Failed
 from appliance.demo.figures import Audit
+from appliance.demo.floor import Place, places_of
 from appliance.demo.stage import DemoFailed, Stage
 from appliance.demo.story import Story
 from appliance.demo.telling import Teller
@@ -35,9 +37,9 @@ def run(*, copiers: int, jobs: int, keep: Path | None, as_json: bool) -> int:
             directory = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="locum-demo-")))
         else:
             directory = _to_keep(keep)
-        teller = Teller(silent=as_json)
+        teller, places = Teller(silent=as_json), places_of(copiers)
         try:
-            audit = _play(cleaning.enter_context(Stage(directory)), teller, copiers, jobs)
+            audit = _play(cleaning.enter_context(Stage(directory, places)), teller, places, jobs)
         except (DemoFailed, BookError, StorageError) as error:
             where = f"; the logs are in {directory}" if keep else "; run it again with --keep DIR to keep the logs"
             raise Failed(f"the demo broke off: {error}{where}") from None
@@ -51,13 +53,13 @@ def run(*, copiers: int, jobs: int, keep: Path | None, as_json: bool) -> int:
     return 0 if audit.figures.ok else 1
 
 
-def _play(stage: Stage, teller: Teller, copiers: int, jobs: int) -> Audit | None:
+def _play(stage: Stage, teller: Teller, places: list[Place], jobs: int) -> Audit | None:
     """What the story ends with; None if somebody stopped it. Raises DemoFailed, BookError or StorageError."""
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
     running: Any = reactor
-    story = Story(running, stage, teller, copiers=copiers, jobs=jobs)
+    story = Story(running, stage, teller, places=places, jobs=jobs)
     ended: list[Any] = []
 
     def end(result: Any) -> None:

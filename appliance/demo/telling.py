@@ -21,7 +21,7 @@ from appliance.demo.figures import Audit
 
 _PLAIN_WIDTH = 500
 """Columns where the output is no terminal, so that no line is broken."""
-_STYLES = {"server": "magenta", "Locum": "bold cyan", "copiers": "green", "visitor": "yellow"}
+_STYLES = {"server": "magenta", "Locum": "bold cyan", "copiers": "green", "admin": "blue", "App.Log": "yellow"}
 
 
 class Bar(Protocol):
@@ -82,7 +82,7 @@ class Teller:
         console.print(
             Text(
                 "What each copier counted itself, what Locum's ledger holds, and what stands in the server's own book, "
-                "read from the server's own file. Jobs are compared one by one, by their numbers."
+                "read from the server's own file. Jobs are compared one by one, and what everybody has left to spend."
             )
         )
         console.print()
@@ -92,14 +92,20 @@ class Teller:
             (
                 "Logins",
                 f"{figures.logins_online} let in by the server, {figures.logins_offline} by Locum, "
-                f"{figures.logins_refused} refused",
+                f"{figures.logins_refused} refused; unlocked by the code: {figures.unlocks}",
             ),
             (
                 "Jobs",
                 f"{figures.jobs_acknowledged} acknowledged to the copiers, {figures.jobs_delivered} of them in the "
                 f"server's book, {figures.lost} lost, {figures.duplicates} there twice",
             ),
-            ("Unknown", f"cards in the server's book that are nobody's: {figures.unknown_cards}"),
+            ("In doubt", f"{audit.doubted} records on their way when the server died, each decided by hand"),
+            ("Unknown", f"cards that nobody has: {figures.unknown_cards}; their jobs are the user unknown's"),
+            (
+                "Money",
+                f"{audit.charged} charged to {audit.people} users, {audit.charged_unknown} of it to the unknown one; "
+                + ("each has left what is right" if audit.balances_fit else "what they have left is WRONG"),
+            ),
             (
                 "Ledger",
                 ("its chain of hashes holds" if figures.chain_verified else "its chain of hashes is BROKEN")

@@ -1,22 +1,29 @@
 """What the story waits for: conditions that are looked at until they hold, never a length of time that is hoped to do.
 
-Locum is asked over its control socket, as `locum status` does; the server is asked with Status-Server, past Locum.
+Locum is asked over its control socket, as `locum status` does; the server is asked how many users it has, past Locum.
 """
 
 from __future__ import annotations
 
+import http.client
+import xmlrpc.client
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from appliance.client import ClientError, ask
 from appliance.demo.stage import Child, DemoFailed, Stage
-from appliance.simulator.copier import Copier
 
 LOOK_AGAIN = 0.05
-PATIENCE = 20.0
+PATIENCE = 60.0
+ONE_ANSWER = 5.0
+LONGEST_STORY = 300.0
+RECORDS_A_SECOND = 10
+"""So fast at least the outbox drains, also on a slow machine."""
 
 Condition = Callable[[], Awaitable[bool]]
 
@@ -38,6 +45,22 @@ class Watch:
                 raise DemoFailed(f"waited {within:.0f} s in vain for {what}")
             await deferLater(self._reactor, LOOK_AGAIN)
 
+    async def guard(self, jobs: int, is_over: Callable[[], bool]) -> None:
+        """See to it, until the story is over, that both processes live while they are to, and that it has an end.
+        Raises DemoFailed.
+
+        Copiers send a record until it is acknowledged, however long that takes.
+        """
+        longest = LONGEST_STORY + jobs / RECORDS_A_SECOND
+        end = self._reactor.seconds() + longest
+        while not is_over():
+            for child in (self._stage.server, self._stage.locum):
+                if child.is_to_live:
+                    child.must_live()
+            if self._reactor.seconds() > end:
+                raise DemoFailed(f"it has not come to its end in {longest:.0f} s")
+            await deferLater(self._reactor, LOOK_AGAIN)
+
     async def until_state(self, *states: str) -> None:
         """Look until Locum says that its upstream is in one of these states, and proven. Raises DemoFailed."""
 
@@ -47,13 +70,28 @@ class Watch:
 
         await self.until(is_so, f"Locum to say {' or '.join(states)}", self._stage.locum)
 
-    async def until_server_answers(self) -> None:
-        """Look until the server answers on both ports. Raises DemoFailed."""
-        asker = Copier(self._reactor, "lookout", self._stage.server_target)
-        try:
-            await self.until(lambda: asker.is_answered(LOOK_AGAIN * 4), "the server to answer", self._stage.server)
-        finally:
-            asker.close()
+    async def until_server_answers(self) -> int:
+        """Look until the server answers a call; gives how many users it has. Raises DemoFailed."""
+        found: list[int] = []
+
+        async def answers() -> bool:
+            found[:] = await deferToThread(_users_of, self._stage)
+            return bool(found)
+
+        await self.until(answers, "the server to answer", self._stage.server)
+        return found[0]
+
+    async def until_server_is_dead(self) -> bool:
+        """Look until the server has died; false if Locum has handed all over to it before. Raises DemoFailed."""
+
+        async def over() -> bool:
+            if not self._stage.server.lives:
+                return True
+            status = await self.status()
+            return status is not None and waiting_in(status) == 0 and state_of(status) == "online"
+
+        await self.until(over, "the server to die again", self._stage.locum)
+        return not self._stage.server.lives
 
     async def until_drained(self, total: int, tell: Callable[[int], None]) -> None:
         """Look until Locum is online and nothing waits, telling how many of `total` have gone. Raises DemoFailed."""
@@ -66,7 +104,7 @@ class Watch:
             tell(max(0, total - left))
             return left == 0 and state_of(status) == "online"
 
-        await self.until(drained, "the outbox to drain", self._stage.locum, PATIENCE + total / 200)
+        await self.until(drained, "the outbox to drain", self._stage.locum, PATIENCE + total / RECORDS_A_SECOND)
 
     async def waiting(self) -> int:
         """How many records Locum has that the server has not taken. Raises DemoFailed."""
@@ -74,6 +112,17 @@ class Watch:
         if status is None:
             raise DemoFailed("Locum does not answer on its control socket")
         return waiting_in(status)
+
+    async def in_doubt(self) -> int:
+        """Of how many records Locum does not know whether the server took them. Raises DemoFailed."""
+        return len(await self.ask("outbox-list", state="in_doubt", limit=None))
+
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        """What Locum answers to a command, as the commands of the same name ask it. Raises DemoFailed."""
+        try:
+            return await deferToThread(ask, self._stage.state_dir, command, **arguments)
+        except ClientError as error:
+            raise DemoFailed(f"Locum was asked for {command}: {error}") from None
 
     async def status(self) -> dict[str, Any] | None:
         """What `locum status --json` says; None while nobody answers."""
@@ -92,3 +141,15 @@ def state_of(status: dict[str, Any]) -> str:
 def waiting_in(status: dict[str, Any]) -> int:
     """The records that the server has not taken yet."""
     return int(status["outbox"]["waiting"]) + int(status["outbox"]["sent"])
+
+
+def _users_of(stage: Stage) -> list[int]:
+    """How many users the server has, in a list; empty if it does not answer."""
+    body = xmlrpc.client.dumps((stage.token,), "api.getTotalUsers")
+    try:
+        with closing(http.client.HTTPConnection(*stage.server_address, timeout=ONE_ANSWER)) as connection:
+            connection.request("POST", "/rpc/api/xmlrpc", body, {"Content-Type": "text/xml"})
+            answer, _ = xmlrpc.client.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
+        return []
+    return [int(str(answer[0]))]

@@ -1,8 +1,8 @@
-"""The server's own book: what it was sent, in a SQLite file that anybody can ask.
+"""The server's own book: what it was sent and what it did with it, in a SQLite file that anybody can ask.
 
-`records` holds every accounting record, `logins` every login that the server decided. A record that came twice stands
-there twice, as in the log of any RADIUS server; the view `jobs_twice` names such jobs. WAL with `synchronous=FULL`:
-when `write` returns, all of it is on stable storage.
+`rows.py` has the tables. `jobs` is the job log of all faces and `jobs_twice` names what stands there more than once;
+`records` holds every RADIUS record, twice if it came twice. WAL with `synchronous=FULL`: when `write` returns, all of
+it is on stable storage.
 """
 
 from __future__ import annotations
@@ -10,97 +10,49 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
+from typing import Any, TypeVar
+
+from appliance.simulator.rows import (
+    BOOK_VERSION,
+    INSERT,
+    SCHEMA,
+    TABLES,
+    ConfigValue,
+    DecidedLogin,
+    LoggedJob,
+    Record,
+    Row,
+    UserRow,
+    columns,
+)
+
+__all__ = ["BOOK_NAME", "Book", "BookError", "DecidedLogin", "LoggedJob", "Record", "jobs_in", "records_in", "rows_in"]
 
 BOOK_NAME = "book.db"
+LONGEST_WAIT = 2.0
+"""Seconds for which the writer waits while somebody else holds the file."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-  number INTEGER PRIMARY KEY, -- in the order in which they came
-  received_at TEXT NOT NULL, -- ISO 8601, UTC
-  event TEXT NOT NULL, -- start, interim, stop, on, off, other
-  user TEXT NOT NULL, -- whose card it is; empty: nobody's
-  card TEXT NOT NULL, -- User-Name
-  device TEXT NOT NULL,
-  session TEXT NOT NULL,
-  job_number TEXT, -- the device's own; NULL: no job, as in the columns that follow
-  kind TEXT, -- copy, print, scan, fax
-  pages INTEGER,
-  record_id TEXT NOT NULL, -- Locum-Record-Id; empty: there was none
-  delay INTEGER NOT NULL -- Acct-Delay-Time in seconds
-) STRICT;
-CREATE INDEX IF NOT EXISTS records_job ON records(device, job_number);
-CREATE TABLE IF NOT EXISTS logins (
-  number INTEGER PRIMARY KEY,
-  received_at TEXT NOT NULL,
-  user TEXT NOT NULL, -- empty: unknown card
-  card TEXT NOT NULL,
-  device TEXT NOT NULL,
-  outcome TEXT NOT NULL, -- granted, refused
-  words TEXT NOT NULL -- what the person was told
-) STRICT;
-CREATE VIEW IF NOT EXISTS jobs_twice AS
-  SELECT device, job_number, count(*) AS times, min(received_at) AS first, max(received_at) AS last
-  FROM records WHERE job_number IS NOT NULL GROUP BY device, job_number HAVING count(*) > 1;
-"""
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+_VALUES: dict[type[Row], Any] = {kind: attrgetter(*(field.name for field in fields(kind))) for kind in TABLES}
 
 
 class BookError(Exception):
     """The book cannot be used. The text is one line: what, where, what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One accounting record, in the order of the table's columns; None: it is no job."""
-
-    received_at: str
-    event: str
-    user: str
-    card: str
-    device: str
-    session: str
-    job_number: str | None
-    kind: str | None
-    pages: int | None
-    record_id: str
-    delay: int
-
-
-@dataclass(frozen=True, slots=True)
-class DecidedLogin:
-    """One login that the server decided; `outcome` is granted or refused."""
-
-    received_at: str
-    user: str
-    card: str
-    device: str
-    outcome: str
-    words: str
-
-
-Row = Record | DecidedLogin
-
-_TABLES: dict[type[Row], str] = {Record: "records", DecidedLogin: "logins"}
-
-
-def _columns(kind: type[Row]) -> str:
-    return ", ".join(field.name for field in fields(kind))
-
-
-_INSERT = {
-    kind: f"INSERT INTO {table} ({_columns(kind)}) VALUES ({', '.join('?' * len(fields(kind)))})"
-    for kind, table in _TABLES.items()
-}
-
-
 class Book:
-    """The book in a directory, for one server at a time; `write` and `close` may be called from any one thread."""
+    """The book in a directory, for one server at a time; its methods may be called from any one thread at a time."""
 
     def __init__(self, directory: Path) -> None:
         """Raises BookError if the directory cannot be used or another server has it."""
+        self.directory = directory
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -123,10 +75,18 @@ class Book:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write all of them down, in order, or none. Raises sqlite3.Error."""
+        sorted_out: defaultdict[type[Row], list[Row]] = defaultdict(list)
+        for row in rows:
+            sorted_out[type(row)].append(row)
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            for kind, statement in _INSERT.items():
-                self._connection.executemany(statement, [astuple(row) for row in rows if isinstance(row, kind)])
+            for kind, statement in INSERT.items():
+                if kind in sorted_out:
+                    self._connection.executemany(statement, map(_VALUES[kind], _latest(sorted_out[kind])))
+
+    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        """The rows of a kind in the order of writing."""
+        return _rows(self._connection, kind)
 
     def close(self) -> None:
         """Close the file and let another server have it."""
@@ -134,26 +94,61 @@ class Book:
         os.close(self._lock)
 
 
+def _latest(rows: list[Row]) -> Sequence[Row]:
+    """Of users and configuration values that stand there more than once, the latest is enough."""
+    first = rows[0]
+    if isinstance(first, UserRow):
+        return list({row.username: row for row in rows if isinstance(row, UserRow)}.values())
+    if isinstance(first, ConfigValue):
+        return list({row.name: row for row in rows if isinstance(row, ConfigValue)}.values())
+    return rows
+
+
+def _rows(connection: sqlite3.Connection, kind: type[AnyRow], last: int | None = None) -> list[AnyRow]:
+    order = "ORDER BY rowid" if last is None else f"ORDER BY rowid DESC LIMIT {int(last)}"
+    # A type variable with a bound that is a union does not pass for a key of that union.
+    made: Any = kind
+    return [made(*row) for row in connection.execute(f"SELECT {columns(made)} FROM {TABLES[made]} {order}")]
+
+
 def _open(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=LONGEST_WAIT, isolation_level=None, check_same_thread=False)
     try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        used = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if used and version != BOOK_VERSION:
+            raise sqlite3.DatabaseError(f"its version is {version} instead of {BOOK_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {BOOK_VERSION}; COMMIT;")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def rows_in(directory: Path, kind: type[AnyRow], *, last: int | None = None) -> list[AnyRow]:
+    """The rows of a kind in the order of writing; with `last`, so many, newest first. Raises BookError."""
+    with _reading(directory) as connection:
+        return _rows(connection, kind, last)
+
+
 def records_in(directory: Path) -> list[Record]:
-    """Every record in the book, in the order in which they came. Raises BookError."""
+    """Every RADIUS record in the book, in the order in which they came. Raises BookError."""
+    return rows_in(directory, Record)
+
+
+def jobs_in(directory: Path) -> list[LoggedJob]:
+    """The whole job log, in the order in which they came. Raises BookError."""
+    return rows_in(directory, LoggedJob)
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
     path = directory / BOOK_NAME
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return [
-                Record(*row) for row in connection.execute(f"SELECT {_columns(Record)} FROM records ORDER BY number")
-            ]
+            yield connection
     except sqlite3.Error as error:
         raise BookError(f"{path}: cannot be read ({error})") from None

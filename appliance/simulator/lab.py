@@ -18,6 +18,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from appliance.simulator.copier import KIND_NUMBERS, Copier, Target
+from appliance.simulator.terminal import TerminalCopier, TerminalTarget
+
+AnyCopier = Copier | TerminalCopier
+AnyTarget = Target | TerminalTarget
 
 JOBS_A_SESSION = 3
 LOGIN_WAIT = 15.0
@@ -27,19 +31,19 @@ class LabError(Exception):
     """The copiers cannot start. The text is one line: what, where, what to do."""
 
 
-def resolved(host: str) -> str:
+def resolved(host: str, option: str = "--radius") -> str:
     """The first numeric address of a host. Raises LabError."""
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
     except (OSError, UnicodeError) as error:
-        raise LabError(f"{host}: is no address and does not resolve ({error}); check --radius") from None
+        raise LabError(f"{host}: is no address and does not resolve ({error}); check {option}") from None
 
 
 class Lab:
     """So many copiers in front of one target. `rate`: jobs a second over all; 0 means as fast as they go."""
 
     def __init__(
-        self, reactor: Any, target: Target, cards: Sequence[str], *, count: int, jobs: int, rate: float
+        self, reactor: Any, target: AnyTarget, cards: Sequence[str], *, count: int, jobs: int, rate: float
     ) -> None:
         self._reactor = reactor
         self._cards = cards
@@ -51,7 +55,8 @@ class Lab:
         self._counts: Counter[str] = Counter()
         # Milliseconds since 1970 in hex: no session or job number comes back when the command is run again.
         run = f"{time.time_ns() // 1_000_000:x}-"
-        self._copiers = [Copier(reactor, f"copier-{number}", target, run=run) for number in range(1, count + 1)]
+        self._again = "datagrams" if isinstance(target, Target) else "requests"
+        self._copiers = [_copier(reactor, f"copier-{number}", target, run) for number in range(1, count + 1)]
 
     def work(self) -> Deferred[Any]:
         """Fires once every job is done and acknowledged, or nobody is let in."""
@@ -78,10 +83,10 @@ class Lab:
             f"{len(self._copiers)} copiers, {seconds:.1f} s: logins {counts['granted']} granted, "
             f"{counts['refused']} refused, {counts['unanswered']} unanswered; jobs {len(jobs)} sent, "
             f"{sum(job.acknowledged for job in jobs)} acknowledged, {sum(job.pages for job in jobs)} pages; "
-            f"{sum(copier.sent_again for copier in self._copiers)} datagrams sent again"
+            f"{sum(copier.sent_again for copier in self._copiers)} {self._again} sent again"
         )
 
-    async def _one(self, copier: Copier) -> None:
+    async def _one(self, copier: AnyCopier) -> None:
         await copier.power_on()
         refused = 0
         while self._jobs_left and refused < len(self._cards):
@@ -96,7 +101,7 @@ class Lab:
             if answer.granted:
                 await self._session(copier, card, answer.marks)
 
-    async def _session(self, copier: Copier, card: str, marks: tuple[bytes, ...]) -> None:
+    async def _session(self, copier: AnyCopier, card: str, marks: tuple[bytes, ...]) -> None:
         session = await copier.begin(card, marks)
         for _ in range(JOBS_A_SESSION):
             if not self._jobs_left:
@@ -120,7 +125,13 @@ class Lab:
             await deferLater(self._reactor, at - now)
 
 
-def run_lab(target: Target, cards: Sequence[str], *, count: int, jobs: int, rate: float) -> int:
+def _copier(reactor: Any, name: str, target: AnyTarget, run: str) -> AnyCopier:
+    if isinstance(target, Target):
+        return Copier(reactor, name, target, run=run)
+    return TerminalCopier(reactor, name, target)
+
+
+def run_lab(target: AnyTarget, cards: Sequence[str], *, count: int, jobs: int, rate: float) -> int:
     """Run the copiers until they are done or interrupted, and print the closing line; gives the exit status."""
     from twisted.internet import reactor
 

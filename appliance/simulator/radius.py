@@ -15,8 +15,9 @@ from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
 
-from appliance.simulator.book import DecidedLogin, Record
+from appliance.simulator.rows import DecidedLogin, Record
 from appliance.simulator.server import ApplicationServer, now_text
+from appliance.simulator.state import NewJob
 from protocols.errors import Malformed, NotAuthentic, ProtocolError
 from protocols.radius import accounting, request
 from protocols.radius.packet import Attributes, Code, LocumType, Packet, Type, Vendor, parse
@@ -119,19 +120,23 @@ class AuthenticationPort(_Port):
         self._must_be_signed(datagram, packet)
         asked = request.read(packet, self.face.secret)
         granted, words = self._decide(asked.user_name, asked.method)
-        user = self.server.users.of_card(asked.user_name)
+        user = self.server.state.accounts.of_card(asked.user_name)
         outcome = "granted" if granted else "refused"
         self.face.counts[f"logins {outcome}"] += 1
         device = asked.nas_identifier or asked.nas_address or peer[0]
         name = user.username if user else ""
-        self.server.keep(DecidedLogin(now_text(), name, asked.user_name, device, outcome, words))
+        self.server.state.changes.append(
+            DecidedLogin(now_text(), name, asked.user_name, device, outcome, words, "radius")
+        )
+        # Nothing rests on what is noted of a login, so nobody waits for it.
+        self.server.settle()
         code = Code.ACCESS_ACCEPT if granted else Code.ACCESS_REJECT
         self.answer(code, packet, peer, ((Type.REPLY_MESSAGE, words.encode()),))
 
     def _decide(self, card: str, method: Method) -> tuple[bool, str]:
         if method is not Method.NONE:
             return False, CARDS_ONLY
-        user = self.server.users.of_card(card)
+        user = self.server.state.accounts.of_card(card)
         if user is None:
             return False, UNKNOWN_CARD
         if not user.may_copy:
@@ -161,7 +166,8 @@ class AccountingPort(_Port):
             self.send(earlier[1], peer)
         elif asked not in self._being_written:
             self._being_written.add(asked)
-            self.server.keep(self._record(packet, peer), lambda kept: self._written(kept, asked, packet))
+            self._keep(packet, peer)
+            self.server.settle(lambda kept: self._written(kept, asked, packet))
 
     def _written(self, kept: bool, asked: Asked, packet: Packet) -> None:
         self._being_written.discard(asked)
@@ -177,23 +183,42 @@ class AccountingPort(_Port):
                 return
             del self._answered[oldest]
 
-    def _record(self, packet: Packet, peer: Peer) -> Record:
+    def _keep(self, packet: Packet, peer: Peer) -> None:
         told = accounting.read(packet, self._mapping)
         card = told.user_name or ""
-        user = self.server.users.of_card(card)
-        return Record(
-            received_at=now_text(),
-            event=told.status.value,
-            user=user.username if user else "",
-            card=card,
-            device=told.nas_identifier or told.nas_address or peer[0],
-            session=told.session_id,
-            job_number=told.job.job_id if told.job else None,
-            kind=told.job.kind if told.job else None,
-            pages=told.job.pages if told.job else None,
-            record_id=_record_id(packet),
-            delay=told.delay,
+        state, job = self.server.state, told.job
+        account = state.accounts.of_card(card)
+        device = told.nas_identifier or told.nas_address or peer[0]
+        record_id = _record_id(packet)
+        state.changes.append(
+            Record(
+                received_at=now_text(),
+                event=told.status.value,
+                user=account.username if account else "",
+                card=card,
+                device=device,
+                session=told.session_id,
+                job_number=job.job_id if job else None,
+                kind=job.kind if job else None,
+                pages=job.pages if job else None,
+                record_id=record_id,
+                delay=told.delay,
+            )
         )
+        if job:
+            state.log_job(
+                account,
+                NewJob(
+                    via="radius",
+                    device=device,
+                    card=card,
+                    job_number=job.job_id,
+                    kind=job.kind or "",
+                    pages=job.pages or 0,
+                    color_pages=job.color_pages or 0,
+                    record_id=record_id,
+                ),
+            )
 
 
 def _record_id(packet: Packet) -> str:

@@ -1,16 +1,19 @@
-"""The simulated Application Server as a process: users, book, and a face for each dialect that it speaks.
+"""The simulated Application Server as a process: one state, one book, and a face for each dialect that it speaks.
 
-A face listens, understands its dialect, and asks this for users and for keeping. What waits while one commit is under
-way shares the next, so that a crowd of records costs few of them. Nothing is answered before it is on stable storage.
-A new dialect is a new face; nothing here changes for it.
+A face listens, understands its dialect, changes the state and asks for an answer to be given. What waits while one
+commit is under way shares the next, so that a crowd of jobs costs few of them. Nothing is answered before everything
+that happened until then is on stable storage. A new dialect is a new face; nothing here changes for it.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from twisted.internet.error import CannotListenError
@@ -18,11 +21,15 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from appliance.simulator.book import Book, Row
-from appliance.simulator.users import Users
+from appliance.simulator.book import Book
+from appliance.simulator.rows import LoggedJob, Row
+from appliance.simulator.state import State, now_text
+from appliance.simulator.switches import SwitchBoard, Switches
+
+__all__ = ["ApplicationServer", "Face", "Then", "now_text", "say", "serve"]
 
 Then = Callable[[bool], None]
-"""Called once the row is on stable storage (true), or once it is known that it will not be (false)."""
+"""Called once all is on stable storage (true), or once it is known that it will not be (false)."""
 
 LOG_AGAIN_AFTER = 60.0
 
@@ -38,24 +45,36 @@ class Face(Protocol):
 
 
 class ApplicationServer:
-    """Users and book, shared by all faces; to be used on the reactor's thread."""
+    """State and book, shared by all faces; to be used on the reactor's thread."""
 
-    def __init__(self, reactor: Any, users: Users, book: Book) -> None:
-        self.users = users
-        self._book = book
-        self._reactor = reactor
+    def __init__(self, reactor: Any, state: State, book: Book, switches: Switches) -> None:
+        self.state = state
+        self.book = book
+        self.reactor = reactor
+        self._switches = SwitchBoard(switches, book.directory, lambda text: self.complain("switches", text))
         self._pool = ThreadPool(1, 1, "book")
-        self._waiting: list[tuple[Row, Then | None]] = []
+        self._waiting: list[Then] = []
         self._writing = False
         self._stopped = False
         self._complained: dict[str, float] = {}
+        self._committed_jobs = 0
+
+    @property
+    def switches(self) -> Switches:
+        """The switches for tests, as they are now."""
+        return self._switches.now()
 
     def start(self) -> None:
+        """Begin to write."""
         self._pool.start()
+        self.settle()
 
-    def keep(self, row: Row, then: Then | None = None) -> None:
-        """Write a row down, after all that was given before."""
-        self._waiting.append((row, then))
+    def settle(self, then: Then = lambda _: None) -> None:
+        """Call `then` once everything that was changed until now is on stable storage."""
+        if not self._writing and not self.state.changes:
+            then(True)
+            return
+        self._waiting.append(then)
         if not self._writing and not self._stopped:
             self._write()
 
@@ -63,7 +82,7 @@ class ApplicationServer:
         """Finish what is being written and close the book. What was not written was not answered either."""
         self._stopped = True
         self._pool.stop()
-        self._book.close()
+        self.book.close()
 
     def complain(self, cause: str, text: str) -> None:
         """A line in the log, at most once a minute for each cause."""
@@ -75,31 +94,47 @@ class ApplicationServer:
     def _write(self) -> None:
         self._writing = True
         batch, self._waiting = self._waiting, []
-        writing = deferToThreadPool(self._reactor, self._pool, self._book.write, [row for row, _ in batch])
-        writing.addCallbacks(self._written, self._not_written, (batch,), errbackArgs=(batch,))
+        rows = self.state.take_changes()
+        writing = deferToThreadPool(self.reactor, self._pool, self.book.write, rows)
+        writing.addCallbacks(self._written, self._not_written, (rows, batch), errbackArgs=(batch,))
 
-    def _written(self, _: None, batch: list[tuple[Row, Then | None]]) -> None:
-        for _row, then in batch:
-            if then is not None:
-                then(True)
+    def _written(self, _: None, rows: Sequence[Row], batch: list[Then]) -> None:
+        self.state.taken_over = True
+        self._maybe_die(rows)
+        for then in batch:
+            then(True)
         self._go_on()
 
-    def _not_written(self, failure: Failure, batch: list[tuple[Row, Then | None]]) -> None:
+    def _not_written(self, failure: Failure, batch: list[Then]) -> None:
         self.complain("book", f"the book cannot be written ({failure.getErrorMessage()}); nothing is answered")
-        for _row, then in batch:
-            if then is not None:
-                then(False)
-        self._go_on()
+        # What came meanwhile rests on what was not written: it goes the same way. The next request tries again.
+        batch += self._waiting
+        self._waiting = []
+        self._writing = False
+        try:
+            self.state.reload()
+        except sqlite3.Error as error:
+            say(f"the book cannot be read either ({error}); the server ends")
+            self.reactor.stop()
+            return
+        for then in batch:
+            then(False)
 
     def _go_on(self) -> None:
         self._writing = False
-        if self._waiting and not self._stopped:
+        while self._waiting and not self.state.changes:
+            # Who came meanwhile and changed nothing waited only for what has just been written.
+            batch, self._waiting = self._waiting, []
+            for then in batch:
+                then(True)
+        if self.state.changes and not self._writing and not self._stopped:
             self._write()
 
-
-def now_text() -> str:
-    """The time, ISO 8601, UTC, with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def _maybe_die(self, rows: Sequence[Row]) -> None:
+        self._committed_jobs += sum(isinstance(row, LoggedJob) and row.via != "radius" for row in rows)
+        after = self.switches.die_after_commit
+        if 0 < after <= self._committed_jobs:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(text: str) -> None:
@@ -107,19 +142,19 @@ def say(text: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
-def serve(users: Users, book: Book, faces: Sequence[Face]) -> int:
+def serve(state: State, book: Book, faces: Sequence[Face], switches: Switches) -> int:
     """Run until SIGTERM or SIGINT; gives the exit status. Raises CannotListenError if a port cannot be had."""
     from twisted.internet import reactor
 
-    server = ApplicationServer(reactor, users, book)
+    running: Any = reactor
+    server = ApplicationServer(running, state, book, switches)
     try:
-        places = [face.listen(server, reactor) for face in faces]
+        places = [face.listen(server, running) for face in faces]
     except CannotListenError:
         book.close()
         raise
     server.start()
-    say(f"the Application Server knows {len(users)} users and listens: {'; '.join(places)}")
-    running: Any = reactor
+    say(f"the Application Server knows {len(state.accounts)} users and listens: {'; '.join(places)}")
     running.run()
     server.stop()
     say(f"ended: {'; '.join(face.summary() for face in faces)}")

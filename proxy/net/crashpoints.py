@@ -24,6 +24,11 @@ _armed_after = int(os.environ.get("LOCUM_CRASH_AFTER", "0"))
 _times = 0
 
 
+def armed() -> bool:
+    """Whether a test wants this process to be killed at some step."""
+    return _wanted != 0
+
+
 def reached(step: int) -> None:
     """This step is about to be done. LOCUM_CRASH_AFTER=M lets it pass M times first."""
     global _times

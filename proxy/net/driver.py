@@ -1,4 +1,4 @@
-"""The one place where commands become deeds: datagrams, commits, log lines. Flows think, this acts.
+"""The one place where commands become deeds: datagrams, streams, commits, log lines. Flows think, this acts.
 
 Commit before send is kept here: a `Keep`'s `then` is run, and its owner told `Kept`, when the writer says that the
 commit has succeeded, never earlier. Events that arise while commands are run (a refusal while sending) wait until those
@@ -11,22 +11,38 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
 
-from proxy.commands import Close, Command, Keep, Open, Send, Tell
-from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked
-from proxy.net.crashpoints import AFTER_KEPT, AFTER_SEND, AFTER_THEN, BEFORE_KEPT, BEFORE_SEND, BEFORE_THEN, reached
+from proxy.commands import Close, Command, Connect, Keep, Open, Send, Tell, Tls, Verify
+from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked, Verified
+from proxy.net.codes import Verifier
+from proxy.net.crashpoints import (
+    AFTER_KEPT,
+    AFTER_SEND,
+    AFTER_THEN,
+    BEFORE_KEPT,
+    BEFORE_SEND,
+    BEFORE_THEN,
+    armed,
+    reached,
+)
+from proxy.net.streams import Streams
 from proxy.net.udp import DevicePort, ServerPort
 from proxy.net.writer import Result, Store, Writer
 from storage.errors import StorageError
-from storage.records import AppLogLine
+from storage.records import NOBODY, AppLogLine, Keepable, Outcome
 
 log = Logger()
 
 TICK = 0.05
 ENTROPY = 32
+LEAVES_WITHIN = 0.02
+"""Seconds after which what was sent on a stream has left: only tests that kill the process wait for it."""
+
+Observe = Callable[[Keepable, Outcome, float | None], None]
 
 
 class _Pool:
@@ -52,17 +68,31 @@ def this_moment() -> Moment:
 
 
 class Driver:
-    """Runs flows on Twisted's reactor. `tell` gets every line for the admin; `bug` every exception that is our own
-    fault.
+    """Runs flows on Twisted's reactor. `tell` gets every line for the admin, `alarm` those that leave the box; neither
+    is given what is personal.
+
+    `observe` is told of every change that is on stable storage: what became of it, and the seconds that took, None if
+    nobody waited for it.
     """
 
-    def __init__(self, reactor: Any, store: Store, tell: Callable[[Tell], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        store: Store,
+        tell: Callable[[Tell], None],
+        alarm: Callable[[Tell], None] | None = None,
+        observe: Observe | None = None,
+    ) -> None:
         self.writer = Writer(reactor, store, self._written)
         self.flows: list[Flow] = []
         self.bugs = 0
         self.unkept = 0
         self._reactor = reactor
         self._tell = tell
+        self._alarm = alarm
+        self._observe = observe
+        self._streams = Streams(reactor, self.dispatch, this_moment)
+        self._verifier = Verifier(reactor, self._verified)
         self._device_ports: dict[Channel, DevicePort] = {}
         self._server_ports: dict[Channel, ServerPort] = {}
         self._events: deque[tuple[Flow, Event]] = deque()
@@ -76,11 +106,20 @@ class Driver:
 
         self._device_ports[channel] = DevicePort(self._reactor, address, port, received)
 
+    def listen_stream(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None = None) -> None:
+        """Open a port for devices' streams; connections are taken from `open_for_devices` on. Raises OSError if it
+        cannot be bound, or (EINVAL, with words) if the certificates cannot be used.
+        """
+        self._streams.listen(channel, flow, address, port, tls)
+
     def open_for_devices(self, channel: Channel) -> None:
-        """Begin to read a port that `listen` has bound."""
-        self._device_ports[channel].start()
+        """Begin to read a port that `listen` or `listen_stream` has bound."""
+        if not self._streams.open(channel):
+            self._device_ports[channel].start()
 
     def stop_listening(self, channel: Channel) -> None:
+        """Close a port, and the connections that it took; no flow is told `Closed`."""
+        self._streams.stop_listening(channel)
         port = self._device_ports.pop(channel, None)
         if port is not None:
             port.close()
@@ -114,24 +153,31 @@ class Driver:
                 self.writer.keep(command)  # type: ignore[arg-type]
             elif isinstance(command, Open):
                 self._open(command)
+            elif isinstance(command, Connect):
+                self._streams.connect(command)
             elif isinstance(command, Close):
-                port = self._server_ports.pop(command.channel, None)
-                if port is not None:
-                    port.close()
+                self._close(command)
+            elif isinstance(command, Verify):
+                self._verifier.verify(command)
             elif isinstance(command, Tell):
                 self._told(command)
 
     def close(self) -> None:
-        """Close every port; nothing is read any more."""
+        """Close every port and stream; nothing is read any more."""
+        self._streams.close_all()
+        self._verifier.stop()
         for port in (*self._device_ports.values(), *self._server_ports.values()):
             port.close()
         self._device_ports.clear()
         self._server_ports.clear()
 
     def losses(self) -> dict[str, int]:
-        """What did not get where it should: datagrams not sent, changes not stored, events that met a bug."""
+        """What did not get where it should: datagrams not sent, streams not served, changes not stored, events that
+        met a bug.
+        """
         ports = (*self._device_ports.values(), *self._server_ports.values())
         counted = {"not-sent": sum(port.dropped for port in ports), "not-stored": self.unkept, "met-a-bug": self.bugs}
+        counted |= self._streams.lost
         return {reason: number for reason, number in counted.items() if number}
 
     def _handle(self, flow: Flow, event: Event) -> None:
@@ -144,6 +190,10 @@ class Driver:
 
     def _send(self, send: Send) -> None:
         reached(BEFORE_SEND)
+        if self._streams.send(send.channel, send.data):
+            if armed():
+                self._reactor.callLater(LEAVES_WITHIN, reached, AFTER_SEND)
+            return
         if send.peer is not None:
             device_port = self._device_ports.get(send.channel)
             if device_port is not None:
@@ -153,6 +203,13 @@ class Driver:
             if server_port is not None:
                 server_port.send(send.data)
         reached(AFTER_SEND)
+
+    def _close(self, command: Close) -> None:
+        if self._streams.close(command.channel, command.abort):
+            return
+        port = self._server_ports.pop(command.channel, None)
+        if port is not None:
+            port.close()
 
     def _open(self, command: Open) -> None:
         flow, channel = command.owner, command.channel
@@ -166,15 +223,22 @@ class Driver:
 
         self._server_ports[channel] = ServerPort(self._reactor, command.address, command.port, received, refused)
 
-    def _told(self, tell: Tell) -> None:
-        self._tell(tell)
-        if tell.keep:
-            line = AppLogLine(time.time_ns() // 1_000_000, tell.level, tell.text, tell.context)
-            self.writer.keep(Keep(line, wait=False))
+    def _verified(self, verify: Verify, right: bool) -> None:
+        self.dispatch(verify.owner, Verified(verify.token, right, this_moment()))
 
-    def _written(self, batch: Sequence[Keep], results: Sequence[Result]) -> None:
+    def _told(self, tell: Tell) -> None:
+        if tell.keep:
+            line = AppLogLine(time.time_ns() // 1_000_000, tell.level, tell.text, tell.context, tell.personal)
+            self.writer.keep(Keep(line, wait=False))
+        if tell.personal is not NOBODY:
+            tell = replace(tell, personal=NOBODY)
+        self._tell(tell)
+        if tell.alarm and self._alarm is not None:
+            self._alarm(tell)
+
+    def _written(self, batch: Sequence[Keep], results: Sequence[Result], seconds: Sequence[float]) -> None:
         moment = this_moment()
-        for keep, result in zip(batch, results, strict=True):
+        for keep, result, took in zip(batch, results, seconds, strict=True):
             if isinstance(result, StorageError):
                 self.unkept += 1
                 if keep.token is not None and keep.owner is not None:
@@ -188,3 +252,5 @@ class Driver:
                 reached(BEFORE_KEPT)
                 self.dispatch(keep.owner, Kept(keep.token, result, moment))
                 reached(AFTER_KEPT)
+            if self._observe is not None:
+                self._observe(keep.change, result, took if keep.wait else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
@@ -32,7 +33,8 @@ MOST_GATHERED = 1024
 LARGEST_BATCH = 1024
 
 Result = Outcome | StorageError
-Done = Callable[[Sequence[Keep], Sequence[Result]], None]
+_Asked = tuple[Keep, float]
+Done = Callable[[Sequence[Keep], Sequence[Result], Sequence[float]], None]
 
 
 class Store(Protocol):
@@ -50,14 +52,16 @@ class Reactor(Protocol):
 
 
 class Writer:
-    """`done` is called on the reactor's thread with what was asked and, for each, what became of it."""
+    """`done` is called on the reactor's thread with what was asked and, for each, what became of it and the seconds
+    from `keep` to stable storage.
+    """
 
     def __init__(self, reactor: Reactor, store: Store, done: Done) -> None:
         self._reactor = reactor
         self._store = store
         self._done = done
-        self._queue: SimpleQueue[Keep | None] = SimpleQueue()
-        self._gathered: list[Keep] = []
+        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._gathered: list[_Asked] = []
         self._gathering = False
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
 
@@ -66,11 +70,12 @@ class Writer:
 
     def keep(self, keep: Keep) -> None:
         """Write this down, after all that was given before."""
+        asked = (keep, time.monotonic())
         if keep.wait:
             self._flush()
-            self._queue.put(keep)
+            self._queue.put(asked)
             return
-        self._gathered.append(keep)
+        self._gathered.append(asked)
         if len(self._gathered) >= MOST_GATHERED:
             self._flush()
         elif not self._gathering:
@@ -94,23 +99,25 @@ class Writer:
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
-        for keep in gathered:
-            self._queue.put(keep)
+        for asked in gathered:
+            self._queue.put(asked)
 
     def _work(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (first := self._queue.get()) is not None:
-            batch, more = [first], True
-            while more and len(batch) < LARGEST_BATCH and not self._queue.empty():
-                keep = self._queue.get()
-                more = keep is not None
-                if keep is not None:
-                    batch.append(keep)
+            taken, more = [first], True
+            while more and len(taken) < LARGEST_BATCH and not self._queue.empty():
+                asked = self._queue.get()
+                more = asked is not None
+                if asked is not None:
+                    taken.append(asked)
+            batch = [keep for keep, _ in taken]
             reached(BEFORE_COMMIT)
             results = self._commit(batch)
             reached(AFTER_COMMIT)
-            self._reactor.callFromThread(self._done, batch, results)
+            stored = time.monotonic()
+            self._reactor.callFromThread(self._done, batch, results, [stored - at for _, at in taken])
             if not more:
                 return
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import footprint, outages, records, relaying
+from tests.benchmarks import footprint, outages, papercut, records, relaying, terminals
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure, show
 from tests.peers.freeradius import version
@@ -24,6 +24,10 @@ ALL: dict[str, Callable[[Bench], Sequence[Figure]]] = {
     "keep": records.keeping,
     "drain": records.draining,
     "crowd": records.crowd,
+    "terminal-jobs": terminals.jobs,
+    "terminal-logins": terminals.logins,
+    "terminal-relay": terminals.relaying,
+    "papercut-drain": papercut.draining,
     "footprint": footprint.footprint,
     "any-bytes": footprint.any_bytes,
 }

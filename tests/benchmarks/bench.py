@@ -13,9 +13,13 @@ from tests.peers.copier import Copier
 from tests.peers.freeradius import FreeRadius
 from tests.peers.load import Load, records
 from tests.peers.locum import Locum
+from tests.peers.office import write_users
+from tests.peers.printshop import Printshop
 from tests.peers.proxies import FreeRadiusProxy, PyradProxy
+from tests.peers.simulated import SimulatedServer
 from tests.peers.sink import Sink
 from tests.peers.skips import program
+from tests.peers.terminal_load import TerminalLoad
 from tests.peers.waiting import eventually
 
 SECRET = "server-secret"
@@ -62,6 +66,49 @@ class Bench:
         made.wait_until_proven(15)
         return made
 
+    def double(self, cards: int = 200) -> SimulatedServer:
+        """The PaperCut double, with a certificate of its own, and `cards` people whose cards count up from CA000000."""
+        home = self._next("double")
+        users = write_users(
+            home / "users.csv",
+            {f"user{at}": (f"User {at}", f"{0xCA000000 + at:08X}", "", "1000000.00", "no") for at in range(cards)},
+        )
+        made: SimulatedServer = self.ending(SimulatedServer(home, "--users", str(users)).secure())
+        return made.start()
+
+    def printshop(self, double: SimulatedServer, *, port: int | None = None, more: str = "") -> Printshop:
+        """Locum with a terminal listener in front of a PaperCut server over TLS (reached at `port`), proven. As shipped
+        but for `delay = 0`.
+        """
+        keys = {"ca_file": str(double.certificate), "answer_timeout": "3s", "probe_interval": "10s"}
+        made: Printshop = self.ending(
+            Printshop.before_papercut(
+                self._next("locum"),
+                f"https://127.0.0.1:{port or double.tls_port}/rpc/api/xmlrpc",
+                keys=keys,
+                offline={"delay": "0s"},
+                more=more,
+            )
+        )
+        made.start()
+        made.wait_until_proven(15)
+        return made
+
+    def before_terminal(self, port: int) -> Printshop:
+        """Locum between terminals and a terminal server, proven. As shipped but for `delay = 0`."""
+        keys = {"answer_timeout": "3s", "probe_interval": "10s"}
+        made: Printshop = self.ending(
+            Printshop.before_terminal(self._next("locum"), port, keys=keys, offline={"delay": "0s"})
+        )
+        made.start()
+        made.wait_until_proven(15)
+        return made
+
+    def terminals(self, port: int, count: int) -> TerminalLoad:
+        """`count` terminals, connected."""
+        made: TerminalLoad = self.ending(TerminalLoad(port, count))
+        return made
+
     def freeradius_proxy(self, server: Any, **how: Any) -> FreeRadiusProxy:
         """FreeRADIUS between copiers and a server."""
         made: FreeRadiusProxy = self.ending(FreeRadiusProxy(self._next("proxy"), server, **how)).start()
@@ -101,6 +148,17 @@ def take_away(server: Any, locum: Locum) -> None:
     copier.swipe("FEED0001", wait=5.0, resend_every=1.0)
     copier.close()
     locum.wait_for_state("offline", within=15)
+
+
+def without_server(server: SimulatedServer, shop: Printshop) -> None:
+    """End the double, and let one person notice it."""
+    server.stop()
+    person = TerminalLoad(shop.port, 1, "first")
+    try:
+        person.logins(1, cards=1)
+        shop.wait_for_state("offline", within=15)
+    finally:
+        person.stop()
 
 
 def wait_for(condition: Callable[[], object], within: float, saying: str) -> None:

@@ -14,8 +14,9 @@ from rich.table import Table
 class Figure:
     """One line of the table. `goal` is met at or above it, or below it where `lower` is better; None: no goal.
 
-    `peers` holds FreeRADIUS's and pyrad's figure for the same thing, NaN where they cannot or were not asked;
-    infinity says that they did not get there in the time given.
+    `freeradius` and `pyrad` hold their figure for the same thing, `beside` that of another peer or of a limit, which
+    `beside_is` names; NaN where they cannot or were not asked; infinity says that they did not get there in the time
+    given.
     """
 
     what: str
@@ -25,6 +26,8 @@ class Figure:
     lower: bool = False
     freeradius: float = math.nan
     pyrad: float = math.nan
+    beside: float = math.nan
+    beside_is: str = ""
     note: str = ""
 
     @property
@@ -59,7 +62,8 @@ def in_words(value: float, unit: str) -> str:
 def show(figures: Sequence[Figure]) -> None:
     """Print the table."""
     table = Table(title="Locum, and peers in the same run", show_lines=False)
-    for name in ("figure", "Locum", "to reach", "", "FreeRADIUS", "pyrad", "vs FreeRADIUS", "vs pyrad", "note"):
+    peers = ("FreeRADIUS", "pyrad", "beside", "vs FreeRADIUS", "vs pyrad", "vs beside")
+    for name in ("figure", "Locum", "to reach", "", *peers, "note"):
         table.add_column(name, justify="left" if name in ("figure", "note") else "right")
     for each in figures:
         goal = "" if each.goal is None else ("< " if each.lower else "") + in_words(each.goal, each.unit)
@@ -71,8 +75,10 @@ def show(figures: Sequence[Figure]) -> None:
             verdict,
             in_words(each.freeradius, each.unit),
             in_words(each.pyrad, each.unit),
+            f"{each.beside_is} {in_words(each.beside, each.unit)}" if each.beside_is else "",
             each.ratio(each.freeradius),
             each.ratio(each.pyrad),
+            each.ratio(each.beside),
             each.note,
         )
-    Console(width=190).print(table)
+    Console(width=220).print(table)

@@ -22,22 +22,23 @@ from typing import Any
 from unittest.mock import patch
 
 from appliance import assembly
+from appliance import device_hands as by_hand
 from appliance.config import (
     ClientConfig,
     Config,
     DeviceConfig,
-    ListenConfig,
     OfflineConfig,
     RadiusConfig,
+    RadiusListenConfig,
+    RadiusUpstreamConfig,
     Secret,
     TestLogin,
-    UpstreamConfig,
 )
 from protocols.radius.packet import Attributes, Code, Packet, Type, parse, vendor_attribute
 from protocols.radius.secrets import hide_password, sign_accounting_request, sign_request, sign_response
-from proxy.commands import Close, Command, Keep, Open, Send, Tell
+from proxy.commands import Close, Command, Keep, Open, Send, Tell, Verify
 from proxy.dialects.radius.host import ACCT, AUTH, ProbeLogin
-from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked
+from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked, Verified
 from proxy.link import Clock, State
 from storage.database import open_reader
 from storage.errors import StorageError
@@ -53,6 +54,8 @@ TICK = 1 / 16
 EPOCH = 1_795_000_000_000
 HERE = "192.0.2.1"
 THERE = "192.0.2.2"
+CODE = "246813"
+"""The unlock code."""
 BOOKS = "192.0.2.9"
 """The address of the second upstream, `books`, which only takes records."""
 
@@ -80,7 +83,8 @@ class House:
     """One upstream `hq`, one listener, devices at 10.7.0.x; with `records_to="books"` a second one for the records.
 
     `policy` holds what differs from the defaults of [offline], `devices` the same by device, `pins` addresses by
-    device; `clients` more clients by network. `server_secret` is the server's own word on the secret.
+    device; `clients` more clients by network. `server_secret` is the server's own word on the secret. `unlock_code`
+    is "" while none is set; `compared` are the codes that were hashed, while `holding_codes` none is.
     """
 
     folder: Path
@@ -101,6 +105,7 @@ class House:
     auth_port: int = 1812
     window: int = 256
     recover_after: int = 3
+    unlock_code: str = CODE
     now: float = 1000.0
     wall: int = EPOCH
 
@@ -120,6 +125,8 @@ class House:
         self.disk_full = False
         self.disk_dead = False
         self.holding = False
+        self.holding_codes = False
+        self.compared: list[str] = []
         self.granted = {b"0A1B2C3D", b"00112233"}
         self.boot = Clock("boot", 0)
         self.to_server: list[ToServer] = []
@@ -129,6 +136,7 @@ class House:
         self._identifier = 0
         self._events: deque[tuple[Flow, Event]] = deque()
         self._held: deque[Keep] = deque()
+        self._held_codes: deque[Verify] = deque()
         self._owners: dict[Channel, Flow] = {}
         self._drawn = 0
         self._odd = False
@@ -142,13 +150,20 @@ class House:
         config = self.config()
         with patch.object(assembly, "this_boot", lambda: self.boot):
             self.assembly = assembly.Assembly(
-                config, self.reader, Reader(self.ledger.path, self.reader), bytes(32), self.moment()
+                config,
+                self.reader,
+                Reader(self.ledger.path, self.reader),
+                bytes(32),
+                self.moment(),
+                self.hash,
             )
+        self._hands = by_hand.DeviceHands(self.assembly, self, lambda: self.hash).handlers()
         self.ledger.commit(self.assembly.notes)
         self.tally, self.site = self.assembly.tally, self.assembly.site
         self.upstream = self.assembly.upstreams["hq"]
-        channel, self.listener = self.assembly.new_listener(config.listens[0], config)
-        self.assembly.listeners[channel] = self.listener
+        channel, listening = self.assembly.new_listener(config.listens[0])
+        self.assembly.listeners[channel] = listening
+        self.listener = listening.flow
         self._reach(config)
 
     def close(self) -> None:
@@ -163,6 +178,7 @@ class House:
         self.close()
         self._events.clear()
         self._held.clear()
+        self._held_codes.clear()
         self._owners.clear()
         self.now += down_for
         self.wall += int((down_for + wall_step) * 1000)
@@ -183,10 +199,7 @@ class House:
         for name, value in changes.items():
             setattr(self, name, value)
         config, moment = self.config(), self.moment()
-        self.assembly.reconfigure(config, moment)
-        by_name = {upstream.name: upstream for upstream in config.upstreams}
-        for name, flow in self.assembly.upstreams.items():
-            self.run(flow.configure(self.assembly.settings(by_name[name], config), moment))
+        self.run(self.assembly.reconfigure(config, moment))
         self._reach(config)
 
     def config(self) -> Config:
@@ -194,7 +207,7 @@ class House:
         offline = replace(OfflineConfig(), delay=self.delay, drain_window=self.window, recover_after=self.recover_after)
         offline = replace(offline, **_compiled(self.policy))
         test = self.test_login
-        hq = UpstreamConfig(
+        hq = RadiusUpstreamConfig(
             name="hq",
             dialect="radius",
             addresses=tuple(self.addresses),
@@ -208,7 +221,7 @@ class House:
         if self.records_to == "books":
             upstreams.append(replace(hq, name="books", addresses=(BOOKS,)))
         copiers = ClientConfig(ip_network("10.7.0.0/24"), Secret(COPIER), self.role, self.signed, self.ignore_password)
-        listen = ListenConfig("radius", "0.0.0.0", "hq", self.records_to, (copiers, *self.clients))
+        listen = RadiusListenConfig("radius", "0.0.0.0", "hq", self.records_to, (copiers, *self.clients))
         devices = [
             DeviceConfig(name, self.pins.get(name), name, replace(offline, **_compiled(self.devices.get(name, {}))))
             for name in sorted({*self.devices, *self.pins})
@@ -242,7 +255,7 @@ class House:
             self._odd = not self._odd
             self.wall += 62 + self._odd
             moment = self.moment()
-            flows: list[Flow] = [*self.assembly.upstreams.values(), self.listener]
+            flows: list[Flow] = [self.site, *self.assembly.upstreams.values(), self.listener]
             for flow in flows:
                 self.dispatch(flow, Ticked(moment))
 
@@ -256,6 +269,18 @@ class House:
     @property
     def state(self) -> State:
         return self.upstream.link.state
+
+    # By hand
+
+    @property
+    def hash(self) -> str:
+        """What stands for the Argon2id hash of the code here."""
+        return f"hash of {self.unlock_code}" if self.unlock_code else ""
+
+    def hand(self, command: str, **request: Any) -> dict[str, Any]:
+        """An admin's command, as it comes through the control socket. Raises Refusal."""
+        with patch.object(by_hand, "this_moment", self.moment):
+            return self._hands[command](request, "admin")
 
     # The devices' side
 
@@ -278,6 +303,25 @@ class House:
             packet = sign_request(Code.ACCESS_REQUEST, self._identifier, authenticator, sent, COPIER)
         self.datagram(AUTH, packet, f"10.7.0.{host}")
         return packet
+
+    def state_in(self, request: bytes) -> bytes:
+        """The State of the challenge that came back."""
+        (challenge,) = self.answers(request)
+        assert challenge.code == Code.ACCESS_CHALLENGE, challenge
+        return challenge.get(Type.STATE) or b""
+
+    def give_code(
+        self, code: str, state: bytes, *attributes: tuple[int, bytes], scope: int | None = None, **how: Any
+    ) -> bytes:
+        """The answer to a challenge; `how` as in `swipe`. Gives the datagram."""
+        asked = () if scope is None else (vendor_attribute(32473, 11, scope.to_bytes(4, "big")),)
+        name = how.pop("name", "0A1B2C3D")
+        return self.swipe(name, (Type.STATE, state), *asked, *attributes, password=code.encode(), **how)
+
+    def unlock(self, code: str = CODE, *, scope: int | None = None, **how: Any) -> bytes:
+        """Swipe at a locked device and answer its challenge; gives the answering datagram."""
+        name = how.pop("name", "0A1B2C3D")
+        return self.give_code(code, self.state_in(self.swipe(name, **how)), scope=scope, name=name, **how)
 
     def account(
         self,
@@ -408,6 +452,10 @@ class House:
                 self._owners[command.channel] = command.owner
             elif isinstance(command, Close):
                 self._owners.pop(command.channel, None)
+            elif isinstance(command, Verify):
+                self._held_codes.append(command)
+                if not self.holding_codes:
+                    self.compare()
             elif isinstance(command, Tell):
                 self.told.append(command)
                 if command.keep and not self.disk_dead:
@@ -417,6 +465,14 @@ class House:
         """Commit what is held, at most so many changes; what is asked for meanwhile is held in its turn."""
         for _ in range(min(most, len(self._held))):
             self._commit(self._held.popleft())
+
+    def compare(self) -> None:
+        """Compare the codes that are held, one by one."""
+        while self._held_codes:
+            asked = self._held_codes.popleft()
+            self.compared.append(asked.code)
+            right = bool(asked.hash) and asked.hash == f"hash of {asked.code}"
+            self.dispatch(asked.owner, Verified(asked.token, right, self.moment()))
 
     @property
     def held(self) -> list[Keep]:

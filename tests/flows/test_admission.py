@@ -322,3 +322,51 @@ def test_framed_protocols_and_two_names_are_no_person(offline: House) -> None:
     offline.pass_time(1)
     assert offline.answers(framed) == []
     assert offline.answers(twice) == []
+
+
+# Locks and limits in that order
+
+
+def test_the_lock_comes_after_what_is_no_person_and_before_what_is_no_card(make_house: Make) -> None:
+    house = make_house(
+        policy={"environment": "education", "admission": "known-cards", "max_sessions_per_card": 1},
+        devices={"copier-2": {"enabled": False}},
+    )
+    house.swipe("DEADBEEF")
+    go_away(house)
+    disabled_and_locked = house.swipe(CARD, device="copier-2")
+    assert house.code(disabled_and_locked) is None
+    assert "disabled" in last_login(house)[2]
+    no_person_and_locked = house.swipe(CARD, FRAMED)
+    assert house.code(no_person_and_locked) is None
+    assert "Framed" in last_login(house)[2]
+    for locked_and_more in ("jsmith", "DEADBEEF", "BEEF0001"):
+        assert house.code(house.swipe(locked_and_more)) == Code.ACCESS_CHALLENGE
+        assert last_login(house)[0] == "locked"
+
+
+def test_the_limits_come_last(make_house: Make) -> None:
+    house = make_house(policy={"admission": "known-cards"})
+    for card in (CARD, "DEADBEEF"):
+        house.granted.add(card.encode())
+        house.swipe(card)
+    house.granted.discard(b"DEADBEEF")
+    house.pass_time(11)
+    house.swipe("DEADBEEF")
+    go_away(house)
+    house.reload(policy={"admission": "known-cards", "max_sessions_per_card": 0, "max_outage_hours": 0})
+    assert house.line(house.swipe("jsmith")) == METHOD_LINE
+    assert house.line(house.swipe("BEEF0001")) == CARD_UNKNOWN_LINE
+    assert house.line(house.swipe("DEADBEEF")) == CARD_REFUSED_LINE
+    assert house.line(house.swipe(CARD)) == "Offline: the limit of 0 sessions for a card is reached"
+    assert last_login(house)[:2] == ("refused", "locum")
+
+
+def test_the_checks_after_the_lock_hold_on_an_unlocked_device_too(make_house: Make) -> None:
+    house = make_house(policy={"environment": "education", "admission": "known-cards", "max_sessions_per_card": 1})
+    house.swipe(CARD)
+    go_away(house)
+    house.unlock(scope=2)
+    assert house.line(house.swipe("jsmith")) == METHOD_LINE
+    assert house.line(house.swipe("BEEF0001")) == CARD_UNKNOWN_LINE
+    assert "limit of 1 sessions" in house.line(house.swipe(CARD))

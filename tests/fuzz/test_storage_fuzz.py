@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from storage import database, proof
 from storage.errors import NotStorable
 from storage.ledger import Ledger
+from storage.outbox import Outbox
 from storage.records import (
     AppLogLine,
     Counts,
     Delivery,
     DeviceSeen,
+    DrillStep,
     Drop,
     Keepable,
     Login,
@@ -32,8 +34,10 @@ from storage.records import (
     Quarantined,
     Record,
     Remember,
+    Resolve,
     Retry,
     Take,
+    UnlockStep,
 )
 from tests.unit.storage_samples import NOW
 
@@ -52,6 +56,9 @@ counts = st.builds(
     st.none() | st.booleans(),
     texts,
 )
+flags = st.booleans()
+evidence = st.lists(st.tuples(seqs, texts | st.just('{"a":1}')), max_size=2).map(tuple)
+corrections = st.lists(st.tuples(texts | st.sampled_from(["user", "printer"]), texts), max_size=2).map(tuple)
 contexts = st.dictionaries(texts, texts | numbers, max_size=3)
 states = st.sampled_from(list(OutboxState))
 modes = st.sampled_from(list(Mode))
@@ -75,6 +82,7 @@ records = st.builds(
     repeat_scope=texts,
     repeat_keys=st.lists(st.binary(min_size=1, max_size=3), max_size=3).map(tuple),
     ends_repeats=st.booleans(),
+    for_ever=st.booleans(),
     outbox=st.none() | states,
 )
 logins = st.builds(
@@ -98,14 +106,17 @@ logins = st.builds(
 others = st.one_of(
     st.builds(Logout, times, texts, texts, texts),
     st.builds(OutageStep, times, texts, times, texts, texts, texts, texts, numbers),
-    st.builds(Delivery, times, seqs, texts, texts, st.none() | states, numbers, texts, texts, times, st.booleans()),
+    st.builds(UnlockStep, times, texts, texts, texts, texts, texts, texts),
+    st.builds(DrillStep, times, texts, texts, times, texts, texts),
+    st.builds(Delivery, times, seqs, texts, texts, st.none() | states, numbers, texts, texts, times, flags, flags),
     st.builds(AppLogLine, times, texts, texts, contexts, personals),
     st.builds(Quarantined, times, texts, texts, texts, texts, st.binary(max_size=40)),
     st.builds(Note, times, texts, contexts, texts),
     st.builds(Remember, texts, texts),
     st.builds(DeviceSeen, times, texts, texts, texts, texts),
-    st.builds(Take, times, texts, st.lists(seqs, max_size=4).map(tuple)),
-    st.builds(Retry, times, st.lists(seqs, max_size=4).map(tuple), texts),
+    st.builds(Take, times, texts, st.lists(seqs, max_size=4).map(tuple), flags, flags, evidence),
+    st.builds(Retry, times, st.lists(seqs, max_size=4).map(tuple), texts, corrections),
+    st.builds(Resolve, times, seqs, texts | st.sampled_from(["sent", "resend"]), texts, texts),
     st.builds(Drop, times, seqs, texts, texts),
 )
 batches = st.lists(st.lists(records | logins | others, min_size=1, max_size=8), min_size=1, max_size=4)
@@ -132,3 +143,8 @@ def test_any_values_are_kept_or_refused_one_by_one_and_the_chain_holds(days: lis
             assert reader.execute("SELECT coalesce(sum(records), 0) FROM outbox_counts").fetchone()[0] == in_outbox
             for (view,) in reader.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall():
                 reader.execute(f"SELECT * FROM {view}").fetchall()
+            outbox = Outbox(reader)
+            for (seq,) in reader.execute("SELECT seq FROM outbox").fetchall():
+                assert outbox.show(seq) is not None
+            outbox.in_doubt()
+            assert reader.execute("SELECT count(*) FROM jobs WHERE event = 'conflict'").fetchone()[0] <= totals

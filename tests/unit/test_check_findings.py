@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from appliance.check import Finding, Level, check_all
-from appliance.check.servers import ask
+from appliance.check.radius import ask
 from appliance.cli import main
-from appliance.config import Config, load
+from appliance.config import Config, RadiusListenConfig, RadiusUpstreamConfig, load
 from protocols.radius.packet import Code, Packet, parse
 from protocols.radius.secrets import sign_response, verify_message_authenticator
 from storage.ledger import Ledger
@@ -175,7 +175,9 @@ def test_one_address_that_answers_is_enough(tmp_path: Path) -> None:
 def test_a_test_login_proves_a_server_without_status_server(tmp_path: Path) -> None:
     with server(logins_only) as port:
         config = config_for(tmp_path, port, port, upstream='test_login = { user = "probe", password = "probe" }')
-        assert ask("127.0.0.1", port, config.upstreams[0], "locum").fate == "answered"
+        upstream = config.upstreams[0]
+        assert isinstance(upstream, RadiusUpstreamConfig)
+        assert ask("127.0.0.1", port, upstream, "locum").fate == "answered"
 
 
 def test_a_server_without_message_authenticator_counts_as_dead_where_it_is_required(tmp_path: Path) -> None:
@@ -225,11 +227,12 @@ def test_the_ledger_must_be_one_that_this_version_reads(tmp_path: Path) -> None:
 def test_a_port_in_use_is_an_error_unless_our_own_locum_holds_it(tmp_path: Path) -> None:
     config = config_for(tmp_path)
     listen = config.listens[0]
+    assert isinstance(listen, RadiusListenConfig)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((listen.bind, listen.auth_port))
         what = f"listen {listen.bind} port {listen.auth_port}"
         assert only(config, what).level is Level.ERROR
-        assert "is in use by another program (see: ss -lunp)" in only(config, what).text
+        assert "is in use by another program (see: ss -lntup)" in only(config, what).text
         with ControlPeer(config.state_dir):
             assert only(config, what).level is Level.OK
 

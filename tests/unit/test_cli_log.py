@@ -10,7 +10,7 @@ import pytest
 
 from appliance.cli import main
 from storage.ledger import Ledger
-from storage.records import AppLogLine
+from storage.records import AppLogLine, Personal
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_795_342_503_120
@@ -35,6 +35,16 @@ def test_the_last_lines_are_printed_with_their_context(tmp_path: Path, capsys: p
     assert objects[1]["context"] == {"device": "KM-1"}
     assert main(["log", "-n", "0", "--state-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_line_that_speaks_of_a_card_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.db", NOW)
+    ledger.commit([AppLogLine(NOW, "warning", "nobody has this card", {"jobs": 3}, Personal(card="946EBD28"))])
+    ledger.close()
+    assert main(["log", "--state-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == '2026-11-22T10:15:03.120Z warning nobody has this card jobs=3 card="946EBD28"\n'
+    assert main(["log", "--json", "--state-dir", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["card"] == "946EBD28"
 
 
 def test_a_line_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

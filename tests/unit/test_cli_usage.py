@@ -31,6 +31,9 @@ def every_command() -> list[list[str]]:
     return found
 
 
+NEED_PLACE = {"outbox", "unlock", "lock", "drill"}
+
+
 def locum_process(*arguments: str, **how: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "appliance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30
@@ -46,13 +49,18 @@ def test_every_command_has_help_with_an_example(path: list[str], capsys: pytest.
 
 def test_the_commands_of_the_interface_are_there() -> None:
     known = LazyGroup.list_commands(locum, click.Context(locum))  # type: ignore[arg-type]
-    assert set(known) >= {"run", "check", "status", "devices", "log", "outbox", "demo"}
+    assert set(known) >= {
+        "init", "run", "check", "status", "devices", "log", "unlock", "lock", "unlock-code", "drill", "outbox", "demo"
+    }  # fmt: skip
     assert set(known) <= set(COMMANDS)
     assert {tuple(path[1:]) for path in every_command() if path[:1] == ["outbox"]} == {
         (),
         ("list",),
+        ("show",),
         ("retry",),
+        ("resolve",),
         ("drop",),
+        ("claim",),
     }
 
 
@@ -67,6 +75,20 @@ def test_the_commands_of_the_interface_are_there() -> None:
         ["outbox", "retry", "--all", "0123456789"],
         ["outbox", "retry", "short"],
         ["outbox", "list", "--limit", "0"],
+        ["outbox", "retry", "--all", "--set", "printer=x"],
+        ["outbox", "retry", "0123456789", "--set", "pages=3"],
+        ["outbox", "retry", "0123456789", "--set", "printer="],
+        ["outbox", "resolve", "0123456789"],
+        ["unlock", "--once"],
+        ["unlock", "KM-1", "--all", "--once"],
+        ["unlock", "KM-1"],
+        ["lock"],
+        ["drill", "start", "KM-1"],
+        ["drill", "start", "KM-1", "--reason", " "],
+        ["drill", "start", "KM-1", "--all", "--reason", "x"],
+        ["drill", "start", "--for", "5h", "--reason", "x"],
+        ["drill", "start", "--for", "30", "--reason", "x"],
+        ["drill", "stop", "KM-1", "--all"],
         ["log", "-n", "many"],
         ["run", "-c", "/nowhere/locum.toml"],
         ["status", "-c", "/nowhere/locum.toml"],
@@ -76,7 +98,7 @@ def test_the_commands_of_the_interface_are_there() -> None:
 def test_wrong_usage_is_one_line_and_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    with_place = ["--state-dir", str(tmp_path)] if arguments[0] == "outbox" and "lst" not in arguments else []
+    with_place = ["--state-dir", str(tmp_path)] if arguments[0] in NEED_PLACE and "lst" not in arguments else []
     assert main([*arguments, *with_place]) == 2
     said = capsys.readouterr()
     assert said.out == ""

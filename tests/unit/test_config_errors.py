@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import MAX_BYTES, ConfigError, load
+from appliance.config import MAX_BYTES, ConfigError, RadiusListenConfig, load
 from tests.unit.configs import SMALL, loaded, write
 
 
@@ -81,22 +81,46 @@ CASES = {
         changed('secret = "copiers"', 'secret = "x", role = "copiers"'), 15,
         'did you mean "copier"?',
     ),
-    "dialect to come": (
-        changed('dialect = "radius"\naddress', 'dialect = "terminal"\naddress'), 7,
-        'dialect "terminal" is not built yet',
+    "no device speaks papercut": (
+        changed('dialect = "radius"\nbind', 'dialect = "papercut"\nbind'), 12,
+        "no device speaks the dialect papercut",
+    ),
+    "listener of another dialect": (
+        SMALL + '[[listen]]\ndialect = "terminal"\nbind = "::1"\nupstream = "hq"\n', 19,
+        'upstream names "hq", which speaks radius and not terminal; name an upstream of dialect terminal or papercut',
+    ),
+    "records to another dialect": (
+        SMALL.replace('upstream = "hq"', 'upstream = "hq"\nrecords_to = "lab"')
+        + '[[upstream]]\nname = "lab"\ndialect = "terminal"\naddress = "::1"\n', 15,
+        'records_to names "lab", which speaks terminal and not radius',
     ),
     "no such dialect": (
         changed('dialect = "radius"\naddress', 'dialect = "ldap"\naddress'), 7,
         'dialect must be "radius", "terminal" or "papercut"',
     ),
     "section to come": (
-        SMALL + "[metrics]\nport = 9464\n", 16,
-        "this version does not have [metrics] yet; remove the section",
+        SMALL + "[snmp]\nport = 161\n", 16,
+        "this version does not have [snmp] yet; remove the section",
     ),
-    "education": (SMALL + '[offline]\nenvironment = "education"\n', 17, 'set environment = "commercial"'),
-    "limit": (
-        SMALL + "[offline]\nmax_pages_per_card = 5\n", 17,
-        "this version has no limits yet; remove max_pages_per_card",
+    "no limit of none": (
+        SMALL + "[offline]\nmax_pages_per_card = 0\n", 17,
+        "max_pages_per_card must be a whole number from 1",
+    ),
+    "hours of one device": (
+        SMALL + '[[device]]\nid = "a"\noffline = { max_outage_hours = 3 }\n', 18,
+        "max_outage_hours cannot differ for one device",
+    ),
+    "syslog without a kind": (
+        SMALL + '[alerts]\nsyslog = "10.0.0.9"\n', 17,
+        'syslog "10.0.0.9" is no address of a syslog server; write for example udp://10.0.0.9:514',
+    ),
+    "syslog in a list": (
+        SMALL + '[alerts]\nsyslog = ["udp://10.0.0.9",\n"tls://10.0.0.9"]\n', 18, "is no address of a syslog server",
+    ),
+    "metrics on a name": (SMALL + '[metrics]\nbind = "localhost"\n', 17, 'bind "localhost" is not an IP address'),
+    "no fingerprint": (
+        SMALL + '[[device]]\nid = "a"\ncertificate_sha256 = "abcd"\n', 18,
+        "certificate_sha256 must be the SHA-256 of a certificate, 64 hexadecimal digits",
     ),
     "dictionary": (SMALL + '[radius]\ndictionary_files = [\n"none"]\n', 18, "is not there; correct its path"),
     "job field": (
@@ -142,8 +166,10 @@ def test_overlapping_networks_are_refused_and_neighbours_are_not(tmp_path: Path)
     assert problems(tmp_path, text % "10.7.0.31") == [
         (16, "network 10.7.0.31/32 overlaps 10.7.0.0/24; a device must belong to one client only")
     ]
-    assert len(loaded(tmp_path, text % "10.7.1.0/24").listens[0].clients) == 2
-    assert len(loaded(tmp_path, text % "::/0").listens[0].clients) == 2
+    for neighbour in ("10.7.1.0/24", "::/0"):
+        listen = loaded(tmp_path, text % neighbour).listens[0]
+        assert isinstance(listen, RadiusListenConfig)
+        assert len(listen.clients) == 2
 
 
 def test_names_and_addresses_stand_once(tmp_path: Path) -> None:

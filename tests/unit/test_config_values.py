@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import ConfigError, Secret, TestLogin, load
+from appliance.config import ConfigError, RadiusListenConfig, RadiusUpstreamConfig, Secret, TestLogin, load
 from tests.unit.configs import SMALL, loaded, write
 
 WHOLE = """\
@@ -79,6 +79,8 @@ def test_every_documented_key_is_read(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o640)
     config = loaded(tmp_path, WHOLE)
     hq, books = config.upstreams
+    assert isinstance(hq, RadiusUpstreamConfig)
+    assert isinstance(books, RadiusUpstreamConfig)
     assert (config.name, config.state_dir) == ("library", Path("/var/lib/locum"))
     assert hq.addresses == ("10.0.0.5", "fd00::5", "radius.example.org")
     assert (hq.auth_port, hq.accounting_port) == (11812, 11813)
@@ -89,6 +91,7 @@ def test_every_documented_key_is_read(tmp_path: Path) -> None:
     assert (books.auth_port, books.accounting_port, books.answer_timeout, books.probe_interval) == (1812, 1813, 3, 10)
     assert (books.require_message_authenticator, books.test_login) == ("auto", None)
     (listen,) = config.listens
+    assert isinstance(listen, RadiusListenConfig)
     assert (listen.bind, listen.upstream, listen.records_to) == ("::", "hq", "books")
     copiers, switches = listen.clients
     assert (copiers.network, copiers.role) == (ip_network("10.7.0.0/24"), "copier")
@@ -144,12 +147,16 @@ def test_only_the_last_line_break_of_a_secret_file_is_no_part_of_it(
     (tmp_path / "hq.secret").write_bytes(content)
     (tmp_path / "hq.secret").chmod(0o600)
     text = SMALL.replace('secret = "between us and hq"', 'secret_file = "hq.secret"')
-    assert loaded(tmp_path, text).upstreams[0].secret.value == secret
+    upstream = loaded(tmp_path, text).upstreams[0]
+    assert isinstance(upstream, RadiusUpstreamConfig)
+    assert upstream.secret.value == secret
 
 
 def test_a_secret_never_shows_itself(tmp_path: Path) -> None:
     config = loaded(tmp_path, SMALL)
-    assert "between us" not in repr(config) + str(config.upstreams[0].secret) + f"{config.upstreams[0].secret}"
+    upstream = config.upstreams[0]
+    assert isinstance(upstream, RadiusUpstreamConfig)
+    assert "between us" not in repr(config) + str(upstream.secret) + f"{upstream.secret}"
 
 
 def test_windows_line_breaks_and_comments_are_taken(tmp_path: Path) -> None:

@@ -142,3 +142,22 @@ def test_a_step_carries_the_boot_clock() -> None:
 @pytest.mark.parametrize("state", State)
 def test_which_states_relay(state: State) -> None:
     assert state.relays == (state in (State.ONLINE, State.RECOVERING))
+
+
+def test_an_outage_lasts_from_its_first_failed_contact() -> None:
+    made = link(60.0)
+    assert made.outage_seconds(100.0) == 0.0
+    made.handle(Signal.CONTACT_FAILED, "x", at(10.0))
+    assert made.outage_seconds(10.0) == 0.0
+    made.handle(Signal.DELAY_PASSED, "x", at(70.0))
+    assert made.outage_seconds(100.0) == 90.0
+    made.handle(Signal.CONTACT_STEADY, "x", at(200.0))
+    made.handle(Signal.NOTHING_WAITS, "x", at(210.0))
+    assert made.outage_seconds(300.0) == 0.0
+
+
+def test_an_outage_without_a_failed_contact_has_no_length() -> None:
+    """Proven in grace: the delay counts from the next failed contact, and so does the outage."""
+    made = in_state(State.GRACE, proven=False)
+    made.prove()
+    assert made.outage_seconds(1000.0) == 0.0

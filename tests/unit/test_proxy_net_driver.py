@@ -14,7 +14,7 @@ from proxy.events import Event, Kept, NotKept, Received, Ticked
 from proxy.net.driver import Driver
 from storage.errors import CannotStore
 from storage.ledger import Ledger
-from storage.records import AppLogLine, Keepable, Stored
+from storage.records import AppLogLine, Keepable, Personal, Stored
 
 WALL = 1_795_000_000_000
 
@@ -225,3 +225,46 @@ def test_a_line_for_the_admin_is_told_and_kept(bench: Bench) -> None:
 def test_a_port_in_use_cannot_be_listened_on(bench: Bench) -> None:
     with pytest.raises(OSError, match="in use"):
         bench.driver.listen(("again",), Script(), "127.0.0.1", bench.peer[1])
+
+
+def test_what_is_personal_is_kept_and_never_told_nor_alarmed(tmp_path: Path) -> None:
+    told: list[Tell] = []
+    alarmed: list[Tell] = []
+    ledger = Ledger.open(tmp_path / "ledger.db", WALL)
+    kept: list[Keepable] = []
+
+    class Store:
+        def commit(self, batch: Sequence[Keepable]) -> list[Any]:
+            kept.extend(batch)
+            return ledger.commit(batch)
+
+    reactor = Reactor()
+    driver = Driver(reactor, Store(), told.append, alarmed.append)
+    someone = Personal(card="0A1B2C3D")
+    driver.run([Tell("warning", "refused", {"device": "c1"}, personal=someone, alarm="refused"), Tell("info", "plain")])
+    driver.writer.start()
+    driver.writer.stop()
+    assert [line.personal for line in kept if isinstance(line, AppLogLine)] == [someone, Personal()]
+    assert [tell.text for tell in told] == ["refused", "plain"]
+    assert [tell.text for tell in alarmed] == ["refused"]
+    assert "0A1B2C3D" not in repr((told, alarmed))
+    ledger.close()
+
+
+def test_every_change_on_stable_storage_is_observed_with_the_seconds_it_took(tmp_path: Path) -> None:
+    seen: list[tuple[Keepable, Any, float | None]] = []
+    ledger = Ledger.open(tmp_path / "ledger.db", WALL)
+    reactor = Reactor()
+    driver = Driver(reactor, ledger, lambda tell: None, observe=lambda *what: seen.append(what))
+    driver.run([Keep(LINE), Keep(LINE, wait=False)])
+    driver.writer.start()
+    driver.writer.stop()
+    assert seen == []
+    reactor.turn()
+    (waited, outcome, took), (gathered, _, nothing) = seen
+    assert (waited, gathered) == (LINE, LINE)
+    assert isinstance(outcome, Stored)
+    assert took is not None
+    assert 0 < took < 5
+    assert nothing is None
+    ledger.close()

@@ -75,7 +75,8 @@ class Bench:
         self.writer = Writer(self.hand, self.gate, self._done)
         self.writer.start()
 
-    def _done(self, batch: Sequence[Keep], results: Sequence[Result]) -> None:
+    def _done(self, batch: Sequence[Keep], results: Sequence[Result], seconds: Sequence[float]) -> None:
+        assert all(took > 0 for took in seconds)
         self.done += zip(batch, results, strict=True)
 
     def texts(self) -> list[str]:

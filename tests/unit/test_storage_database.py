@@ -53,7 +53,10 @@ def test_a_new_ledger_belongs_to_its_owner_alone_and_says_what_it_is(path: Path)
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert other.execute("PRAGMA user_version").fetchone() == (migrations.CURRENT,)
-        assert [row[2] for row in other.execute("SELECT * FROM _sqlite_migrations")] == ["001 first_ledger"]
+        assert [row[2] for row in other.execute("SELECT * FROM _sqlite_migrations")] == [
+            "001 first_ledger",
+            "002 unlocking_and_drills",
+        ]
 
 
 def test_a_commit_waits_for_stable_storage(path: Path) -> None:
@@ -95,13 +98,14 @@ def test_a_newer_ledger_is_refused_and_not_touched(path: Path) -> None:
 def test_an_older_ledger_is_copied_then_migrated(path: Path) -> None:
     filled(path)
 
-    def second(database: object) -> None:
+    def another(database: object) -> None:
         database.execute("CREATE TABLE something (a INTEGER) STRICT")  # type: ignore[attr-defined]
 
-    opened = database.open_writer(path, NOW, (*migrations.STEPS, second))
-    copy = path.with_name("ledger.db.schema-1-20261122T101503Z")
-    assert opened.words == (f"the ledger was migrated from schema 1 to 2; as it was it is kept as {copy}",)
-    assert migrations.version(opened.connection) == 2
+    opened = database.open_writer(path, NOW, (*migrations.STEPS, another))
+    now = migrations.CURRENT
+    copy = path.with_name(f"ledger.db.schema-{now}-20261122T101503Z")
+    assert opened.words == (f"the ledger was migrated from schema {now} to {now + 1}; as it was it is kept as {copy}",)
+    assert migrations.version(opened.connection) == now + 1
     opened.connection.close()
     os.close(opened.lock)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600

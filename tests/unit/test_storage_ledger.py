@@ -21,6 +21,7 @@ from storage.records import (
     Changed,
     Delivery,
     DeviceSeen,
+    DrillStep,
     Drop,
     Logout,
     Note,
@@ -33,6 +34,7 @@ from storage.records import (
     Stored,
     Take,
     Taken,
+    UnlockStep,
 )
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, step
 
@@ -74,6 +76,8 @@ ONE_OF_EACH = [
     AppLogLine(NOW, "warning", "the server is away", {"upstream": "hq", "count": 3}),
     Quarantined(NOW, "radius", "KM-A4F-000123", "10.7.0.31", "an attribute overruns", b"\x00\xff"),
     Note(NOW, "start", {"version": "0.1"}),
+    UnlockStep(NOW, "KM-A4F-000123", "hq", "unlocked", "once"),
+    DrillStep(NOW, "*", "start", NOW + 1_800_000, "a test", "root"),
     Remember("proven/hq", "yes"),
     DeviceSeen(NOW, "KM-A4F-000123", "10.7.0.31", "radius", "hq"),
 ]
@@ -81,8 +85,8 @@ ONE_OF_EACH = [
 
 def test_a_batch_is_answered_in_order_and_numbered_without_gaps(ledger: Ledger) -> None:
     outcomes = ledger.commit(ONE_OF_EACH)
-    assert [stored(outcome).seq for outcome in outcomes] == [*range(1, 11), 0, 0]
-    assert ledger.head[0] == 10
+    assert [stored(outcome).seq for outcome in outcomes] == [*range(1, 13), 0, 0]
+    assert ledger.head[0] == 12
 
 
 def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -> None:
@@ -99,6 +103,8 @@ def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -
         "app_log": [8],
         "quarantine": [9],
         "notes": [10],
+        "unlocks": [11],
+        "drills": [12],
     }
     known = {seq: (identifier, at) for seq, identifier, at in ask(path, "SELECT seq, id, recorded_at FROM entries")}
     assert all(known[seq] == (identifier, at) for found in rows.values() for seq, identifier, at in found)
@@ -412,7 +418,7 @@ def test_a_foreign_tool_reads_it_without_a_manual(ledger: Ledger, path: Path) ->
     assert shell("SELECT day, kind, pages FROM jobs_by_day") == "2026-11-22|copy|12"
     assert shell("SELECT device, pages FROM jobs_by_device") == "KM-A4F-000123|12"
     assert shell("SELECT seq, event, state FROM records_not_taken") == "2|start|waiting"
-    assert shell("SELECT count(*), min(seq) FROM outage_contents") == "5|6"
+    assert shell("SELECT count(*), min(seq) FROM outage_contents") == "7|6"
     assert shell("PRAGMA integrity_check") == "ok"
     assert "-- impressions" in shell("SELECT sql FROM sqlite_schema WHERE name = 'jobs'")
 

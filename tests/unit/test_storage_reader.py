@@ -21,14 +21,17 @@ from storage.records import (
     CardFacts,
     Delivery,
     DeviceSeen,
+    DrillStep,
     Logout,
     Mode,
     OpenSession,
     OutboxState,
+    Overrun,
     Personal,
     Remember,
     Stored,
     Take,
+    UnlockStep,
     WaitingRef,
 )
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, step
@@ -148,6 +151,85 @@ def test_sessions_are_told_with_whether_they_have_ended_while_they_are_remembere
     assert shelf.reader.sessions(NOW + 10) == [(first, False), (replace(first, session="bb"), True)]
 
 
+def test_sessions_of_the_server_whose_mark_is_known_are_told_with_their_user(shelf: Shelf) -> None:
+    known = login(session="77", expires_at=NOW + 500)
+    shelf.ledger.commit([known, offline_login("aa", personal=Personal(card="04A2B3", user="as the card says"))])
+    (online, _), (offline, _) = shelf.reader.sessions(NOW)
+    assert online == OpenSession("77", "KM-A4F-000123", "hq", "04A2B3", NOW, NOW + 500, Mode.ONLINE, "ada")
+    assert (offline.mode, offline.user) == (Mode.OFFLINE, "")
+
+
+def test_unlocks_and_drills_are_told_in_order_from_a_time_on(shelf: Shelf) -> None:
+    unlocks = [
+        UnlockStep(NOW - 1, "d", "hq", "wrong-code"),
+        UnlockStep(NOW, "d", "hq", "unlocked", "once"),
+        UnlockStep(NOW + 9, "d", "hq", "by-hand-locked", "", "enough", "root"),
+    ]
+    drills = [
+        DrillStep(NOW - 1, "*", "start", NOW + 1_800_000, "a test", "root"),
+        DrillStep(NOW + 4, "*", "stop", NOW + 4, "its time is over", ""),
+    ]
+    shelf.ledger.commit([*drills, *unlocks])
+    assert shelf.reader.unlock_history(0) == unlocks
+    assert shelf.reader.unlock_history(NOW) == unlocks[1:]
+    assert shelf.reader.drill_history(0) == drills
+    assert shelf.reader.drill_history(NOW) == drills[1:]
+
+
+def test_what_cards_have_used_in_the_outage_that_runs(shelf: Shelf) -> None:
+    shelf.ledger.commit([step("failed", "grace", outage=NOW - 1), job(1), offline_login("before")])
+    shelf.ledger.commit([step("failed", "grace"), step("offline", "offline")])
+    lower = Personal(card="04a2b3")
+    shelf.ledger.commit(
+        [
+            offline_login("aa"),
+            offline_login("bb", personal=lower),
+            offline_login("cc", upstream="other", device="KM-B"),
+            offline_login("dd", mode=Mode.DRILL),
+            login(),
+            job(2),
+            job(3, personal=lower),
+            job(4, personal=Personal(card="0042")),
+            job(5, mode=Mode.ONLINE),
+            job(6, mode=Mode.DRILL),
+            job(7, upstream="other", device="KM-B"),
+            mark("start", key="start"),
+        ]
+    )
+    assert shelf.reader.overruns("hq", NOW) == [Overrun("0042", 12, 0), Overrun("04A2B3", 24, 2)]
+    assert shelf.reader.overruns("hq", NOW + 1) == []
+    assert shelf.reader.overruns("other", NOW) == []
+
+
+def test_jobs_count_where_their_sessions_were_let_in_though_they_are_forwarded_elsewhere(shelf: Shelf) -> None:
+    shelf.ledger.commit([step("failed", "grace"), offline_login("aa"), job(1, upstream="records")])
+    assert shelf.reader.overruns("hq", NOW) == [Overrun("04A2B3", 12, 1)]
+
+
+def test_overruns_are_found_fast_among_a_hundred_thousand_jobs(shelf: Shelf) -> None:
+    shelf.ledger.commit([step("failed", "grace"), offline_login("aa")])
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 100002) "
+    write = shelf.ledger._connection.execute
+    write("BEGIN")
+    write(
+        numbers + "INSERT INTO jobs SELECT i, 'id', 'at', 'd' || (i % 200), 'c', 'radius', 'hq', 's', 'offline', '', "
+        "'stop', 'copy', 2, NULL, NULL, NULL, NULL, 'A4', NULL, NULL FROM n"
+    )
+    write(
+        numbers + "INSERT INTO personal SELECT i, printf('%08X', i % 500), '', 'Leaflet', '', randomblob(300), "
+        "randomblob(32) FROM n"
+    )
+    write("COMMIT")
+    taken = []
+    for _ in range(3):
+        began = time.thread_time()
+        found = shelf.reader.overruns("hq", NOW)
+        taken.append(time.thread_time() - began)
+    assert len(found) == 501
+    assert sum(each.pages for each in found) == 200_000
+    assert min(taken) < 0.15
+
+
 def test_the_last_step_of_each_upstream_is_what_a_start_goes_on_from(shelf: Shelf) -> None:
     assert shelf.reader.open_outages() == {}
     last = step("offline", "offline", at=NOW + 60_000)
@@ -176,9 +258,30 @@ def test_an_outage_and_what_happened_in_it(shelf: Shelf) -> None:
         "logins": 1,
         "jobs": 2,
         "pages": 24,
-        "unknown_cards": None,
+        "unknown_cards": 0,
     }
     assert shelf.reader.last_outage("other") is None
+
+
+def test_cards_that_nobody_has_are_counted_once_each_among_the_records_of_the_outage(shelf: Shelf) -> None:
+    shelf.ledger.commit([job(1, personal=Personal(card="before"))])
+    shelf.ledger.commit([step("failed", "grace"), step("offline", "offline")])
+    cards = ("0a", "0A", "0b", "", "0c")
+    shelf.ledger.commit([job(number, personal=Personal(card=card)) for number, card in enumerate(cards, 2)])
+    shelf.ledger.commit([step("recovered", "recovering")])
+    shelf.ledger.commit([job(9, personal=Personal(card="after"))])
+    seqs = [seq for (seq,) in shelf.connection.execute("SELECT seq FROM jobs").fetchall()]
+    known = seqs[-2]
+    shelf.ledger.commit([Delivery(NOW, seq, "hq", "delivered", None, 1, unknown_card=seq != known) for seq in seqs])
+    outage = shelf.reader.last_outage("hq")
+    assert outage is not None
+    assert (outage["jobs"], outage["unknown_cards"]) == (5, 2)
+
+
+def test_unknown_cards_are_looked_up_by_an_index_and_not_counted_through(shelf: Shelf) -> None:
+    query = "SELECT 1 FROM deliveries d WHERE d.unknown_card = 1 AND d.upstream = 'hq' AND d.record BETWEEN 1 AND 9"
+    plan = [row[3] for row in shelf.connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert plan == ["SEARCH d USING INDEX deliveries_unknown (record>? AND record<?)"]
 
 
 def test_a_server_reboot_within_the_delay_is_no_outage(shelf: Shelf) -> None:
@@ -194,6 +297,19 @@ def test_app_log_is_read_on_from_where_one_was(shelf: Shelf) -> None:
         (4, NOW + 3, "info", {"n": 3}),
         (5, NOW + 4, "info", {"n": 4}),
     ]
+
+
+def test_a_line_of_app_log_gives_the_card_it_speaks_of(shelf: Shelf) -> None:
+    shelf.ledger.commit([AppLogLine(NOW, "warning", "nobody has this card", personal=Personal(card="0042"))])
+    shelf.ledger.commit([AppLogLine(NOW, "info", "all is well")])
+    assert [row.card for row in shelf.reader.app_log()] == ["0042", ""]
+    assert [row.card for row in shelf.reader.app_log(0)] == ["0042", ""]
+
+
+def test_the_hash_of_an_entry_can_be_asked(shelf: Shelf) -> None:
+    shelf.ledger.commit([job(1), job(2)])
+    assert shelf.reader.hash_of(2) == shelf.ledger.head[1]
+    assert shelf.reader.hash_of(3) is None
 
 
 def test_figures_and_facts_for_status(shelf: Shelf) -> None:

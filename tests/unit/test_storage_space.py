@@ -15,7 +15,7 @@ from storage import proof, space
 from storage.database import reading
 from storage.errors import CannotStore
 from storage.ledger import Ledger
-from storage.records import Delivery, Login, Note, OutboxState, Record, Stored, Take
+from storage.records import Delivery, Login, Note, OutboxState, Record, Stored, Take, UnlockStep
 from storage.space import Level, SpaceWatch
 from tests.unit.storage_samples import NOW, job, login
 
@@ -92,6 +92,27 @@ def test_when_full_only_what_drains_the_outbox_is_kept() -> None:
     assert {Record, Login} <= set(space._NEEDS_ROOM)
 
 
+def test_when_full_nobody_is_let_unlock_but_what_ends_an_unlock_is_kept() -> None:
+    tried = [UnlockStep(NOW, "d", "hq", outcome) for outcome in ("unlocked", "wrong-code", "too-many", "not-offline")]
+    assert not any(space.may_be_kept(item, Level.FULL) for item in tried)
+    ended = [UnlockStep(NOW, "d", "hq", "dropped"), UnlockStep(NOW, "d", "hq", "by-hand-unlocked", "once", "", "root")]
+    assert all(space.may_be_kept(item, Level.FULL) for item in ended)
+
+
+@pytest.mark.parametrize("step", [10, 30])
+def test_the_reserve_has_room_for_what_the_wal_still_holds(small: Path, step: int) -> None:
+    watch = SpaceWatch(small)
+    ledger = Ledger.open(small / "ledger.db", NOW)
+    watch.look()
+    kept: list[int] = []
+    with pytest.raises(CannotStore):
+        fill(ledger, kept, step)
+    watch.failed()
+    for first in range(0, 1_000, 20):
+        ledger.commit([Delivery(NOW, seq, "hq", "delivered", None, 1) for seq in kept[first : first + 20]])
+    ledger.close()
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
@@ -108,10 +129,10 @@ def small(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", os.fspath(folder)], check=True)
 
 
-def fill(ledger: Ledger, kept: list[int]) -> None:
+def fill(ledger: Ledger, kept: list[int], step: int = 20) -> None:
     """Keep jobs until it cannot."""
-    for start in itertools.count(0, 20):
-        outcomes = ledger.commit([job(number) for number in range(start, start + 20)])
+    for start in itertools.count(0, step):
+        outcomes = ledger.commit([job(number) for number in range(start, start + step)])
         kept += [outcome.seq for outcome in outcomes if isinstance(outcome, Stored)]
 
 

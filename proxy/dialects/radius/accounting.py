@@ -8,7 +8,7 @@ the server answers (the gap is written down later), and left to the device while
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.errors import TooLarge
 from protocols.radius.accounting import AccountingRequest, JobMapping, Status, read, repeat_digests
@@ -21,13 +21,12 @@ from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.site import Site
 from proxy.tally import Tally
+from proxy.upstream import Upstream
 from storage.records import (
     Counts,
     Mode,
     Note,
     OpenSession,
-    OutboxItem,
-    OutboxState,
     Personal,
     Quarantined,
     Record,
@@ -75,24 +74,26 @@ class Gap:
 class AccountingFlow:
     """The accounting of one listener. `channel` is its accounting port, `upstream` where its records go.
 
-    `relays`: logins go to the same upstream, so that a device may wait for the server's acknowledgement.
+    `logins_at` is the upstream of its logins. Where both are the same, a device may wait for the server's
+    acknowledgement.
     """
 
     def __init__(
         self,
         channel: Channel,
-        upstream: RadiusUpstream,
+        upstream: Upstream,
         site: Site,
         tally: Tally,
         mapping: JobMapping,
         *,
-        relays: bool,
+        logins_at: str,
     ) -> None:
         self.channel = channel
         self.upstream = upstream
         self.site = site
         self.mapping = mapping
-        self.relays = relays
+        self.relays = logins_at == upstream.name
+        self._logins_at = logins_at
         self._tally = tally
         self._open: dict[Digest, DeviceRecord] = {}
         self._gap: Gap | None = None
@@ -133,11 +134,11 @@ class AccountingFlow:
         commands: list[Command] = [Keep(record, self, entry)]
         if request.problem:
             commands += self._problem(record, raw, request.problem, at)
-        return commands + self.site.heard(record.device, client, "radius", self.upstream.name, at)
+        return commands + self.site.heard(record.device, client, "radius", self._logins_at, at)
 
     def tick(self, at: Moment) -> list[Command]:
         """Acknowledge what the server has left unanswered too long: it is kept."""
-        limit = at.now - self.upstream.settings.answer_timeout
+        limit = at.now - self.upstream.answer_timeout
         late = {id(entry): entry for entry in self._open.values() if entry.relayed_at <= limit}
         commands = [command for entry in late.values() for command in entry.unanswered(at)]
         return commands + (self._note_gap(at) if at.now >= self._note_gap_at else [])
@@ -164,33 +165,26 @@ class AccountingFlow:
         at, record = event.at, entry.record
         entry.kept = True
         commands = self._note_gap(at)
-        if not isinstance(event.outcome, Stored) or record.outbox is None:
+        if not isinstance(event.outcome, Stored):
             return self.acknowledge(entry, ()) + commands
-        commands += self._session_ends(entry, at)
-        if record.outbox is OutboxState.WAITING:
-            self.upstream.outbox.add(event.outcome.seq, record.order_key)
-            return self.acknowledge(entry, ()) + commands
-        sent = self.upstream.adopt(self._item(entry, event.outcome), at, entry)
-        if sent is None:
-            return self.acknowledge(entry, ()) + commands
-        entry.relayed_at = at.now
-        return sent + commands
-
-    @staticmethod
-    def _item(entry: DeviceRecord, stored: Stored) -> OutboxItem:
-        record = entry.record
-        names = (record.upstream, record.dialect, record.device, record.order_key)
-        return OutboxItem(stored.seq, stored.id, record.at, *names, tries=0, first_try=0, raw=entry.raw)
+        commands += self._session_ends(entry, at) + self.site.job_kept(record, self.upstream)
+        drill = self.site.drills.on(record.device)
+        sent, waits = self.upstream.take_over(record, event.outcome, entry, at, drill=drill)
+        if waits:
+            entry.relayed_at = at.now
+            return sent + commands
+        return sent + self.acknowledge(entry, ()) + commands
 
     def _not_kept(self, entry: DeviceRecord, error: str, at: Moment) -> list[Command]:
         record = entry.record
-        if self.relays and self.upstream.may_relay(record.order_key):
+        server = self.upstream
+        if self.relays and isinstance(server, RadiusUpstream) and server.may_relay(record.order_key):
             before = self._gap or Gap(record.at, record.at, 0)
             self._gap = Gap(before.first, record.at, before.records + 1)
             self._note_gap_at = at.now + RETRY_STORAGE
             text = f"records are relayed but not written down: {error}"
             told = self._tally.note("relayed-not-kept", record.device, text, at.now)
-            return self.upstream.relay_unkept(entry.raw, record, entry, at) + told
+            return server.relay_unkept(entry.raw, record, entry, at) + told
         text = f"a record was not stored and not acknowledged, the device keeps it: {error}"
         return self.give_up(entry) + self._tally.note("record-not-kept", record.device, text, at.now)
 
@@ -215,15 +209,15 @@ class AccountingFlow:
         return []
 
     def _session_ends(self, entry: DeviceRecord, at: Moment) -> list[Command]:
-        record, ended = entry.record, []
+        record = entry.record
         if record.ends_repeats:
             self.site.logged_out_online(record.device)
-            ended = self.site.sessions.end(record.device, "restart", at)
-        elif record.event == Status.STOP and entry.session is None:
+            return self.site.end(record.device, "restart", at)
+        if record.event == Status.STOP and entry.session is None:
             self.site.logged_out_online(record.device, normal_card(record.personal.card or record.personal.user))
         elif record.event == Status.STOP and entry.session is not None:
-            ended = self.site.sessions.end_marked(record.device, entry.session.session, "stop", at)
-        return [Keep(logout, wait=False) for logout in ended]
+            return self.site.end_marked(record.device, entry.session.session, "stop", at)
+        return []
 
     def _record(
         self,
@@ -239,9 +233,8 @@ class AccountingFlow:
         card = session.card if session else self._card(device, name)
         ended = None if request.event_timestamp is None else request.event_timestamp * 1000
         started = None if ended is None or request.session_time is None else ended - request.session_time * 1000
-        order_key = f"{device}|{request.session_id}"
-        may_relay = self.relays and self.upstream.may_relay(order_key)
-        return Record(
+        user = session.user if session else "" if card or not isinstance(self.upstream, RadiusUpstream) else name
+        record = Record(
             at=at.wall,
             dialect="radius",
             upstream=self.upstream.name,
@@ -250,10 +243,10 @@ class AccountingFlow:
             event=request.status.value,
             session=request.session_id,
             mode=session.mode if session else self._mode(device, request),
-            order_key=order_key,
+            order_key=self.upstream.order_key(device, request.session_id, card, user),
             personal=Personal(
                 card=card,
-                user="" if card else name,
+                user=user,
                 document=job.document if job else "",
                 account=job.account if job else "",
                 raw=raw,
@@ -267,8 +260,8 @@ class AccountingFlow:
             repeat_scope=asked.peer[0],
             repeat_keys=digests,
             ends_repeats=request.status in (Status.ON, Status.OFF),
-            outbox=OutboxState.SENT if may_relay else OutboxState.WAITING,
         )
+        return replace(record, outbox=self.upstream.place_of(record, relays=self.relays))
 
     def _card(self, device: str, name: str) -> str:
         return normal_card(name) if self.site.policy_for(device).card_pattern.fullmatch(name) else ""

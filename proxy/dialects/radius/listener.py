@@ -23,13 +23,24 @@ from storage.records import Quarantined
 
 
 class RadiusListener:
-    """One `[[listen]]` of the dialect radius: hands authentic requests to its login flow and its accounting flow."""
+    """One `[[listen]]` of the dialect radius: hands authentic requests to its login flow and its accounting flow.
 
-    def __init__(self, clients: Sequence[Client], logins: LoginFlow, accounting: AccountingFlow, tally: Tally) -> None:
+    `proxy_state`: what marks Locum's own requests (RFC 2865 section 5.33), so that one that comes back is seen.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[Client],
+        logins: LoginFlow,
+        accounting: AccountingFlow,
+        tally: Tally,
+        proxy_state: bytes,
+    ) -> None:
         self.clients = Clients(clients)
         self.logins = logins
         self.accounting = accounting
         self._tally = tally
+        self.proxy_state = proxy_state
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, Received):
@@ -70,7 +81,7 @@ class RadiusListener:
         asked = Asked(client, event.peer, packet, signed)
         if packet.code == Code.STATUS_SERVER:
             return self._alive(event, asked, Code.ACCESS_ACCEPT)
-        self._check_loop(packet, self.logins.upstream.proxy_state)
+        self._check_loop(packet)
         return self.logins.asked(asked, event.data, event.at)
 
     def _record(self, event: Received, client: Client, packet: Packet) -> list[Command]:
@@ -83,7 +94,7 @@ class RadiusListener:
         if packet.code != Code.ACCOUNTING_REQUEST:
             raise Malformed("unexpected-code", f"code {packet.code} on the accounting port")
         verify_accounting_request(event.data, packet, client.secret)
-        self._check_loop(packet, self.accounting.upstream.proxy_state)
+        self._check_loop(packet)
         return self.accounting.asked(asked, event.data, event.at)
 
     def _alive(self, event: Received, asked: Asked, code: Code) -> list[Command]:
@@ -93,9 +104,8 @@ class RadiusListener:
         )
         return [Send(event.channel, answer, event.peer)]
 
-    @staticmethod
-    def _check_loop(packet: Packet, proxy_state: bytes) -> None:
-        if (Type.PROXY_STATE, proxy_state) in packet.attributes:
+    def _check_loop(self, packet: Packet) -> None:
+        if (Type.PROXY_STATE, self.proxy_state) in packet.attributes:
             raise NotAuthentic("loop", "a request of Locum's own came back: the upstream's address is Locum's")
 
     def _dropped(self, event: Received, error: ProtocolError) -> list[Command]:

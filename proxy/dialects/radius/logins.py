@@ -1,28 +1,32 @@
 """Logins over RADIUS, the device's side: relayed while the server answers, decided here while it does not.
 
 RFC 2865 section 4, RFC 5080 section 2.2.2 (a repeated request gets the earlier answer again, for ten seconds), RFC 3579
-section 3.2 (Message-Authenticator). While grace lasts the device hears nothing, so that it asks again. Left out here:
-Access-Challenge of Locum's own, which comes with unlocking.
+section 3.2 (Message-Authenticator). While grace lasts the device hears nothing, so that it asks again. A device whose
+offline mode is locked gets an Access-Challenge (RFC 2865 section 4.4), see `challenges.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.errors import ProtocolError, TooLarge
 from protocols.radius.packet import Attributes, Code, Packet, Type, encode
 from protocols.radius.request import AccessRequest, Method, read
-from protocols.radius.secrets import relayed_request, relayed_response, sign_encoded_response
-from proxy.admission import Applicant, Decision, Verdict, decide, normal_card
+from protocols.radius.secrets import relayed_response, sign_encoded_response
+from proxy.admission import CARDS_ONLY_LINE, Applicant, Decision, Verdict, normal_card
+from proxy.asking import CardAnswer, CardQuestion
 from proxy.commands import Command, Keep, Send
+from proxy.dialects.radius.challenges import CHALLENGE_LINE, Challenges, code_of, is_ours, scope_of
 from proxy.dialects.radius.clients import Asked, device_of
 from proxy.dialects.radius.requests import RelayedLogin
+from proxy.dialects.radius.towards import Asking, Towards, TowardsRadius
 from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.link import State
 from proxy.site import Site
 from proxy.tally import Tally
+from proxy.unlocking import UnlockAsk
 from storage.records import Login, Mode, OpenSession, Personal
 
 REMEMBER_ANSWER = 10.0
@@ -30,6 +34,7 @@ MOST_ANSWERS = 8192
 MOST_OPEN = 16384
 SESSION_TIMEOUT = 3600
 MARK_SIZE = 16
+OVER_LINE = "Offline mode is over: swipe again"
 
 COPIER = "copier"
 NO_PERSON_SERVICES = {2: "Framed", 4: "Callback-Framed", 6: "Administrative", 7: "NAS-Prompt"}
@@ -66,6 +71,9 @@ class DeviceLogin(RelayedLogin):
         self.decided = False
         self.unavailable = False
         self.try_until = float("inf")
+        self.unlocking_card = ""
+        self.challenged = False
+        self.holds_code = is_ours(request.state)
 
     def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
         return self.flow.server_answered(self, packet, data, at)
@@ -81,17 +89,20 @@ class GrantAsked:
 
 
 class LoginFlow:
-    """The logins of one listener. `channel` is its authentication port."""
+    """The logins of one listener. `channel` is its authentication port; `vendor_id`: where Locum's attributes are."""
 
-    def __init__(self, channel: Channel, upstream: RadiusUpstream, site: Site, tally: Tally) -> None:
+    def __init__(self, channel: Channel, towards: Towards, site: Site, tally: Tally, vendor_id: int) -> None:
         self.channel = channel
-        self.upstream = upstream
+        self.towards = towards
+        self.upstream = towards.upstream
         self.site = site
+        self.vendor_id = vendor_id
+        self._challenges = Challenges()
         self._tally = tally
         self._open: dict[Key, DeviceLogin] = {}
         self._answers: dict[Key, bytes] = {}
         self._answer_ages: deque[tuple[float, Key]] = deque()
-        upstream.subscribers.append(self)
+        self.upstream.subscribers.append(self)
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, Kept):
@@ -111,35 +122,49 @@ class LoginFlow:
             return self._asked_again(login, at)
         if len(self._open) >= MOST_OPEN:
             return self._tally.note("too-many-logins", asked.peer[0], "too many logins at once; some dropped", at.now)
-        secret = asked.client.secret
-        body = relayed_request(data, asked.packet, secret, self.upstream.settings.secret)
-        body = self.upstream.with_proxy_state(body)
-        request = read(asked.packet, secret, vendor_id=self.upstream.settings.vendor_id)
+        body = self.towards.body(asked, data)
+        request = read(asked.packet, asked.client.secret, vendor_id=self.vendor_id)
         login = self._open[key] = DeviceLogin(self, key, asked, request, body, at)
         seen = self.site.heard(login.device, asked.peer[0], "radius", self.upstream.name, at)
+        if login.holds_code:
+            login.unlocking_card = self._card_of(request.user_name, login.device)
+            client, name = asked.peer[0], request.user_name
+            login.challenged = self._challenges.answered(request.state, login.device, client, name, at)
         return self._proceed(login, at) + seen
 
     def _asked_again(self, login: DeviceLogin, at: Moment) -> list[Command]:
-        if login.unavailable and self.upstream.state is not State.OFFLINE:
+        if login.unavailable and self._state(login) is not State.OFFLINE:
             login.decided = login.unavailable = False
         return [] if login.decided else self._proceed(login, at)
 
+    def _state(self, login: DeviceLogin) -> State:
+        return self.site.state_of(login.device, self.upstream)
+
     def _proceed(self, login: DeviceLogin, at: Moment) -> list[Command]:
-        if self.upstream.state is not State.OFFLINE:
-            return self.upstream.relay(login, at)
-        if login.try_until != float("inf"):
-            return self.upstream.relay(login, at)
-        if self.upstream.tries_first(at.now):
-            login.try_until = at.now + self.upstream.settings.answer_timeout
-            return self.upstream.relay(login, at)
+        if login.holds_code:
+            return self._code_given(login, at)
+        if self._state(login) is not State.OFFLINE or login.try_until != float("inf"):
+            return self._relay(login, at)
+        if not self.site.in_drill(login.device, self.upstream) and self.upstream.tries_first(at.now):
+            login.try_until = at.now + self.upstream.answer_timeout
+            return self._relay(login, at)
         return self._decide(login, at)
 
+    def _relay(self, login: DeviceLogin, at: Moment) -> list[Command]:
+        card = self._card(login)
+        if isinstance(self.towards, TowardsRadius):
+            return self.towards.relay(login, Asking(card, login.device, self), at)
+        applicant = self._applicant(login)
+        if applicant.person and not card:
+            return self._refuse(login, CARDS_ONLY_LINE, "no swipe card", "locum", at)
+        asking = Asking(login.request.user_name if applicant.person else "", login.device, self)
+        return self.towards.relay(login, asking, at)
+
     def state_changed(self, at: Moment) -> list[Command]:
-        """Offline is reached: logins in flight are decided at once."""
-        if self.upstream.state is not State.OFFLINE:
-            return []
+        """Offline is reached, by an outage or a drill: logins in flight are decided at once."""
         undecided = [login for login in self._open.values() if not login.decided]
-        return [command for login in undecided for command in self._decide(login, at)]
+        offline = [login for login in undecided if self._state(login) is State.OFFLINE]
+        return [command for login in offline for command in self._decide(login, at)]
 
     def tick(self, at: Moment) -> list[Command]:
         """Decide what the server left unanswered, forget what nobody asks for any more."""
@@ -147,13 +172,14 @@ class LoginFlow:
         for login in list(self._open.values()):
             if not login.decided and at.now >= login.try_until:
                 login.try_until = float("inf")
-                if self.upstream.state is State.OFFLINE:
+                if self._state(login) is State.OFFLINE:
                     commands += self._decide(login, at)
             if at.now - login.last_heard >= REMEMBER_ANSWER:
                 commands += self._give_up(login, at)
         while self._answer_ages and (self._answer_ages[0][0] <= at.now or len(self._answer_ages) > MOST_ANSWERS):
             del self._answers[self._answer_ages.popleft()[1]]
-        return commands + [Keep(logout, wait=False) for logout in self.site.sessions.expire(at)]
+        self._challenges.forget_old(at)
+        return commands
 
     def _give_up(self, login: DeviceLogin, at: Moment) -> list[Command]:
         """The device has stopped asking."""
@@ -161,12 +187,14 @@ class LoginFlow:
         if login.decided:
             return []
         login.decided = True
-        self.upstream.forget(login)
+        self.towards.forget(login)
         return [self._ledger(login, "unanswered", "nobody", login.trouble or "the server did not answer", at)]
 
     def server_answered(self, login: DeviceLogin, packet: Packet, data: bytes, at: Moment) -> list[Command]:
         """The server's own answer: it goes back as it came, and teaches the card memory."""
-        outcome = OUTCOMES.get(packet.code)
+        server, outcome = self.towards.upstream, OUTCOMES.get(packet.code)
+        if not isinstance(server, RadiusUpstream):
+            return []
         if outcome is None:
             words = f"{self.upstream.name}: a login was answered with code {packet.code}; dropped"
             return self._tally.note("answer-code", self.upstream.name, words, at.now)
@@ -174,48 +202,130 @@ class LoginFlow:
         if login.decided:
             return [self._ledger(login, outcome, "server", reason, at, late=True)]
         try:
-            secrets = (self.upstream.settings.secret, login.asked.client.secret)
-            body = relayed_response(data, packet, login.authenticator, secrets, self.upstream.proxy_state)
+            secrets = (server.settings.secret, login.asked.client.secret)
+            body = relayed_response(data, packet, login.authenticator, secrets, server.proxy_state)
             answer = self._sign(login, packet.code, body)
         except ProtocolError as error:
             return self._tally.note(error.reason, self.upstream.name, f"an answer cannot be passed on: {error}", at.now)
         if outcome == "granted":
             self.site.logged_in_online(login.device, normal_card(login.request.user_name))
-        ended = self.site.sessions.end(login.device, "next-login", at) if outcome == "granted" else []
-        return [
-            self._answer(login, answer, at),
-            self._ledger(login, outcome, "server", reason, at),
-            *(Keep(logout, wait=False) for logout in ended),
-        ]
+        ended = self.site.end(login.device, "next-login", at) if outcome == "granted" else []
+        return [self._answer(login, answer, at), self._ledger(login, outcome, "server", reason, at), *ended]
+
+    def card_answered(self, question: CardQuestion, answer: CardAnswer, at: Moment) -> list[Command]:
+        """A server that is asked about cards has said whose it is."""
+        login = question.token
+        if not isinstance(login, DeviceLogin):
+            return []
+        if answer.trouble:
+            login.asked_about, login.trouble = False, answer.trouble
+            return []
+        refused = answer.refused or ("" if answer.user else "nobody has this card")
+        outcome = "refused" if refused else "granted"
+        if login.decided:
+            return [self._ledger(login, outcome, "server", refused, at, user=answer.user, late=True)]
+        if refused:
+            return self._refuse(login, refused, refused, "server", at)
+        login.decided = True
+        session = self._session(login, self._card(login), Mode.ONLINE, at, user=answer.user)
+        accept = self._accept(login, session, "")
+        self.site.logged_in_online(login.device, session.card)
+        kept = self._ledger(login, outcome, "server", "", at, session=session, user=answer.user)
+        return [self._answer(login, accept, at), kept, *self.site.begin(session, self.upstream, at)]
 
     def _decide(self, login: DeviceLogin, at: Moment) -> list[Command]:
         login.decided = True
-        self.upstream.forget(login)
+        self.towards.forget(login)
         applicant = self._applicant(login)
-        facts = self.site.facts(applicant.card) if applicant.card else None
-        decision = decide(self.site.policy_for(login.device), applicant, facts, at.wall)
-        if decision.verdict is Verdict.GRANT:
-            return self._grant(login, decision, applicant.card, at)
-        kept = self._ledger(login, decision.verdict.value, "locum", decision.reason, at)
-        if decision.verdict is Verdict.UNAVAILABLE:
-            login.unavailable = True
-            return [kept]
-        line = (Type.REPLY_MESSAGE, decision.line.encode())
-        answer = self._sign(login, Code.ACCESS_REJECT, encode((line, *login.asked.proxy_states())))
+        if login.unlocking_card:
+            applicant = replace(applicant, card=login.unlocking_card)
+        decision = self.site.judge(login.device, self.upstream, applicant, at)
+        match decision.verdict:
+            case Verdict.GRANT:
+                return self._grant(login, decision, applicant.card, at)
+            case Verdict.UNAVAILABLE:
+                login.unavailable = True
+                return [self._ledger(login, decision.verdict.outcome, "locum", decision.reason, at)]
+            case Verdict.LOCKED:
+                return self._challenge(login, decision, at)
+            case _:
+                return self._refuse(login, decision.line, decision.reason, "locum", at)
+
+    def _refuse(self, login: DeviceLogin, line: str, reason: str, decided_by: str, at: Moment) -> list[Command]:
+        login.decided = True
+        attribute = (Type.REPLY_MESSAGE, line.encode()[:253])
+        answer = self._sign(login, Code.ACCESS_REJECT, encode((attribute, *login.asked.proxy_states())))
+        return [self._ledger(login, "refused", decided_by, reason, at), self._answer(login, answer, at)]
+
+    # Unlocking
+
+    def _challenge(self, login: DeviceLogin, decision: Decision, at: Moment) -> list[Command]:
+        request = login.request
+        state = self._challenges.put(login.device, login.asked.peer[0], request.user_name, at)
+        attributes: Attributes = (
+            (Type.STATE, state),
+            (Type.REPLY_MESSAGE, CHALLENGE_LINE.encode()),
+            *login.asked.proxy_states(),
+        )
+        answer = self._sign(login, Code.ACCESS_CHALLENGE, encode(attributes))
+        kept = self._ledger(login, decision.verdict.outcome, "locum", decision.reason, at)
         return [kept, self._answer(login, answer, at)]
 
-    def _grant(self, login: DeviceLogin, decision: Decision, card: str, at: Moment) -> list[Command]:
+    def _code_given(self, login: DeviceLogin, at: Moment) -> list[Command]:
+        """The answer to a challenge of ours: the code goes no further than this. If the challenge is out of date or
+        another's, the code is not read, and a locked device is asked again.
+        """
+        login.decided = True
+        if self._state(login) is not State.OFFLINE:
+            return self._refuse(login, OVER_LINE, "not offline", "locum", at)
+        if not login.challenged:
+            return self._decide(login, at)
+        ask = UnlockAsk(
+            login.device,
+            self.upstream.name,
+            scope_of(login.request.unlock_scope),
+            code_of(login.request.password),
+            self,
+            login,
+        )
+        return self.site.unlock(ask, self.upstream, at)
+
+    def unlock_answered(self, ask: UnlockAsk, outcome: str, retry_after: int, at: Moment) -> list[Command]:
+        """The code was checked; if it was right, the device is unlocked and that is on stable storage."""
+        login = ask.token
+        if not isinstance(login, DeviceLogin) or login.key not in self._open:
+            return []
+        if outcome == "unlocked" and self._state(login) is not State.OFFLINE:
+            return self._refuse(login, OVER_LINE, "not offline", "locum", at)
+        if outcome == "unlocked":
+            return self._decide(login, at)
+        if outcome == "not-stored":
+            login.decided = False
+            return []
+        wait = f"; try again in {retry_after} s" if retry_after else ""
+        line = "Wrong code" if outcome == "wrong-code" else "Too many wrong codes"
+        return self._refuse(login, f"{line}{wait}", outcome, "locum", at)
+
+    # Granting
+
+    def _session(self, login: DeviceLogin, card: str, mode: Mode, at: Moment, user: str = "") -> OpenSession:
         mark = at.random(MARK_SIZE, f"mark {login.device} {login.asked.packet.identifier} {card}")
         expires = at.wall + SESSION_TIMEOUT * 1000
-        session = OpenSession(mark.hex(), login.device, self.upstream.name, card, at.wall, expires, Mode.OFFLINE)
+        return OpenSession(mark.hex(), login.device, self.upstream.name, card, at.wall, expires, mode, user)
+
+    def _accept(self, login: DeviceLogin, session: OpenSession, line: str) -> bytes:
         attributes: Attributes = (
-            (Type.REPLY_MESSAGE, decision.line.encode()),
-            (Type.CLASS, mark),
+            *(((Type.REPLY_MESSAGE, line.encode()),) if line else ()),
+            (Type.CLASS, bytes.fromhex(session.session)),
             (Type.SESSION_TIMEOUT, SESSION_TIMEOUT.to_bytes(4, "big")),
             *login.asked.proxy_states(),
         )
+        return self._sign(login, Code.ACCESS_ACCEPT, encode(attributes))
+
+    def _grant(self, login: DeviceLogin, decision: Decision, card: str, at: Moment) -> list[Command]:
+        session = self._session(login, card, self.site.mode_of(login.device, self.upstream), at)
         try:
-            answer = self._sign(login, Code.ACCESS_ACCEPT, encode(attributes))
+            answer = self._accept(login, session, decision.line)
         except TooLarge as error:
             return self._tally.note(error.reason, login.asked.peer[0], f"no answer fits: {error}", at.now)
         kept = self._ledger(login, "granted", "locum", decision.reason, at, session=session)
@@ -224,8 +334,7 @@ class LoginFlow:
 
     def _granted(self, token: GrantAsked, at: Moment) -> list[Command]:
         self._settle(token.login, token.answer, at)
-        self.site.logged_out_online(token.login.device)
-        return [Keep(logout, wait=False) for logout in self.site.sessions.begin(token.session, at)]
+        return self.site.begin(token.session, self.upstream, at)
 
     def _not_granted(self, event: NotKept) -> list[Command]:
         if not isinstance(event.token, GrantAsked):
@@ -233,6 +342,7 @@ class LoginFlow:
         text = f"a login was not granted, because it could not be stored: {event.error}"
         event.token.login.decided = False
         device = event.token.login.device
+        self.site.not_begun(device)
         return self._tally.note("grant-not-kept", device, text, event.at.now)
 
     def _applicant(self, login: DeviceLogin) -> Applicant:
@@ -257,13 +367,14 @@ class LoginFlow:
     def _card(self, login: DeviceLogin) -> str:
         """The card number, or "" if this is not a swipe card."""
         request = login.request
-        if not self.site.policy_for(login.device).card_pattern.fullmatch(request.user_name):
-            return ""
         if request.method is Method.EAP:
             return ""
         if request.method is not Method.NONE and not login.asked.client.ignore_password_offline:
             return ""
-        return normal_card(request.user_name)
+        return self._card_of(request.user_name, login.device)
+
+    def _card_of(self, name: str, device: str) -> str:
+        return normal_card(name) if self.site.policy_for(device).card_pattern.fullmatch(name) else ""
 
     def _sign(self, login: DeviceLogin, code: int, body: bytes) -> bytes:
         asked = login.asked
@@ -296,13 +407,14 @@ class LoginFlow:
         at: Moment,
         *,
         session: OpenSession | None = None,
+        user: str = "",
         late: bool = False,
     ) -> Keep:
-        card = self._card(login)
+        card = login.unlocking_card or self._card(login)
         name = login.request.user_name
         teaches = bool(card) and decided_by == "server" and outcome in ("granted", "refused")
         if teaches:
-            self.site.learn(card, granted=outcome == "granted", user="", wall=at.wall)
+            self.site.learn(card, granted=outcome == "granted", user=user, wall=at.wall)
         change = Login(
             at=at.wall,
             dialect="radius",
@@ -313,14 +425,17 @@ class LoginFlow:
             outcome=outcome,
             decided_by=decided_by,
             reason=reason,
-            mode=Mode.OFFLINE if decided_by == "locum" else Mode.ONLINE,
-            personal=Personal(card=card) if card else Personal(user=name),
+            mode=session.mode if session else self._mode(login, decided_by),
+            personal=Personal(card=card, user=user) if card else Personal(user=name),
             session=session.session if session else "",
             expires_at=session.expires_at if session else None,
             late=late,
             teaches=teaches,
         )
         return Keep(change, wait=False)
+
+    def _mode(self, login: DeviceLogin, decided_by: str) -> Mode:
+        return self.site.mode_of(login.device, self.upstream) if decided_by == "locum" else Mode.ONLINE
 
 
 def _fresh_part(packet: Packet) -> bytes:

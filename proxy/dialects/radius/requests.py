@@ -31,7 +31,7 @@ class Settings:
 
 class RelayedLogin(ABC):
     """A device's Access-Request on its way to the server: `body`, the attributes' octets as they go there, the request
-    under way, and what kept it from being sent.
+    under way (`asked_about`: a question about its card is), and what kept it from being sent.
     """
 
     def __init__(self, body: bytes, authenticator: bytes) -> None:
@@ -39,6 +39,7 @@ class RelayedLogin(ABC):
         self.authenticator = authenticator
         self.pending: Pending | None = None
         self.trouble = ""
+        self.asked_about = False
 
     @abstractmethod
     def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:

@@ -17,7 +17,7 @@ from proxy.dialects.radius.exchange import MAC_SIZE
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
 from proxy.dialects.radius.hosts import Hosts
 from proxy.dialects.radius.requests import RecordSent, RelayedLogin, Settings
-from proxy.events import Event, Kept, Moment, Received, Refused, Ticked
+from proxy.events import Event, Kept, Moment, NotKept, Received, Refused, Ticked
 from proxy.link import Link, State
 from proxy.tally import Tally
 from proxy.upstream import UNKEPT, Upstream, Waiter
@@ -44,7 +44,8 @@ class RadiusUpstream(Upstream):
         recover_after: int = 3,
         window: int = 256,
     ) -> None:
-        super().__init__(name, link, window)
+        super().__init__(name, "radius", link, window)
+        self.answer_timeout = settings.answer_timeout
         self.recover_after = recover_after
         self.settings = settings
         self.proxy_state = proxy_state
@@ -69,11 +70,17 @@ class RadiusUpstream(Upstream):
             return self._ticked(event.at)
         if isinstance(event, Refused):
             return self._refused(event)
-        return self.not_kept(event)
+        return self.not_kept(event) if isinstance(event, NotKept) else []
 
     def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
         """Use these addresses, in this order. Those that stay keep what is known of them."""
         return self._replace_hosts(addresses, at) + self._judge(at)
+
+    def details(self) -> dict[str, object]:
+        return {
+            "accounting": "ok" if self.accounting_well else "not answered",
+            "addresses": [host.address for host in self.hosts],
+        }
 
     def _judge(self, at: Moment) -> list[Command]:
         return self.set_proven(any(host.fingerprint in self.proven_by for host in self.hosts), at)
@@ -106,6 +113,7 @@ class RadiusUpstream(Upstream):
     def configure(self, settings: Settings, at: Moment) -> list[Command]:
         """A reload. Another secret or other ports: everything known of the server counts no more."""
         before, self.settings = self.settings, settings
+        self.answer_timeout = settings.answer_timeout
         addresses = [host.address for host in self.hosts]
         commands: list[Command] = []
         if (before.secret, before.auth_port, before.accounting_port) != (

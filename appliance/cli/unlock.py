@@ -1,0 +1,149 @@
+"""`locum unlock`, `locum lock`, `locum unlock-code`: offline mode where it waits for an adult (environment education).
+
+The code is hashed here, in the command; neither the appliance nor a file ever has it.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from appliance.cli.common import Failed, appliance_options, devices_option, message_of, say_devices, which_devices
+from appliance.cli.questions import is_a_person
+from appliance.client import ClientError, ask, is_running
+from appliance.state_dir import StateDirError, keep_unlock_hash, unlock_hash
+
+SHORTEST_CODE, LONGEST_CODE = 6, 64
+_WORDS = {"once": "for one session", "until-restored": "until the connection is restored"}
+
+
+@click.command()
+@appliance_options
+@devices_option
+@click.option("--once", "scope", flag_value="once", help="For the next session of the device.")
+@click.option("--until-restored", "scope", flag_value="until-restored", help="Until the server is back.")
+def unlock(state_dir: Path, device: str | None, every: bool, scope: str | None) -> None:
+    """Unlock offline mode at a device.
+
+    Does what a person with the code does at the device. It is never held up by wrong codes.
+
+    Example: locum unlock KM-A4F-000123 --once
+    """
+    name = which_devices(device, every)
+    if scope is None:
+        raise click.UsageError("say for how long: --once or --until-restored")
+    answer = ask(state_dir, "unlock", device=name, scope=scope)
+    say_devices(answer, lambda devices: f"Unlocked {_WORDS[scope]}: {devices}.", "No device was locked.")
+
+
+@click.command()
+@appliance_options
+@devices_option
+def lock(state_dir: Path, device: str | None, every: bool) -> None:
+    """Lock offline mode at a device again.
+
+    A session that is open there goes on to its end.
+
+    Example: locum lock --all
+    """
+    answer = ask(state_dir, "lock", device=which_devices(device, every))
+    say_devices(answer, lambda devices: f"Locked: {devices}.", "No device was unlocked.")
+
+
+@click.group("unlock-code")
+def unlock_code() -> None:
+    """The code that unlocks offline mode at the devices.
+
+    Example: locum unlock-code set
+    """
+
+
+@unlock_code.command("set")
+@appliance_options
+def set_code(state_dir: Path) -> None:
+    """Set the unlock code.
+
+    It is asked for twice; where standard input is no terminal, one line is read from it. It has at least 6 characters,
+    and only a hash of it is kept.
+
+    Example: locum unlock-code set
+    """
+    code = _read_code()
+    from proxy.net.codes import hash_code
+
+    _keep(state_dir, hash_code(code))
+    _tell(state_dir, "set", "The unlock code is set.")
+
+
+@unlock_code.command("clear")
+@appliance_options
+def clear_code(state_dir: Path) -> None:
+    """Forget the unlock code.
+
+    Nobody can unlock a device until another is set; what is unlocked stays so.
+
+    Example: locum unlock-code clear
+    """
+    try:
+        was_set = bool(unlock_hash(state_dir))
+    except StateDirError:
+        was_set = True  # whatever it is, it is no code any more
+    if not was_set:
+        click.echo("No unlock code was set.")
+        return
+    _keep(state_dir, "")
+    _tell(state_dir, "cleared", "The unlock code is forgotten.")
+
+
+@unlock_code.command("allow")
+@appliance_options
+def allow(state_dir: Path) -> None:
+    """Let codes be tried again after too many wrong ones.
+
+    After a hundred wrong codes in one outage every code is refused, until you say otherwise or the outage ends.
+
+    Example: locum unlock-code allow
+    """
+    answer = ask(state_dir, "unlock-code", changed="allowed")
+    click.echo(message_of(answer) or "Codes can be tried again.")
+
+
+def _read_code() -> str:
+    """The code from a person, asked twice, or from standard input. Raises Failed."""
+    if is_a_person():
+        code = click.prompt("Unlock code", hide_input=True, confirmation_prompt="Once more", err=True)
+    else:
+        try:
+            code = (sys.stdin.readline() if sys.stdin is not None else "").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise Failed("the code on standard input is not UTF-8; write it in UTF-8", 2) from None
+    return check_code(code)
+
+
+def check_code(code: str) -> str:
+    """The code, if it is one that can be typed. Raises Failed."""
+    if not SHORTEST_CODE <= len(code) <= LONGEST_CODE:
+        text = f"an unlock code has {SHORTEST_CODE} to {LONGEST_CODE} characters, not {len(code)}; take a longer one"
+        raise Failed(text if len(code) < SHORTEST_CODE else text.replace("longer", "shorter"), 2)
+    if code != code.strip() or not code.isprintable():
+        raise Failed("the unlock code begins or ends with a blank, or holds what cannot be typed; take another", 2)
+    return code
+
+
+def _keep(state_dir: Path, hash: str) -> None:
+    try:
+        keep_unlock_hash(state_dir, hash)
+    except StateDirError as problem:
+        raise Failed(str(problem)) from None
+
+
+def _tell(state_dir: Path, changed: str, done: str) -> None:
+    """Let the running appliance know; without one it is read at the next start."""
+    if not is_running(state_dir):
+        click.echo(f"{done} Locum does not run; it takes note when it starts.")
+        return
+    try:
+        answer = ask(state_dir, "unlock-code", changed=changed)
+    except ClientError as problem:
+        raise Failed(f"it is kept, but the running Locum did not take note ({problem}); restart it") from None
+    click.echo(message_of(answer) or done)

@@ -1,0 +1,124 @@
+"""What people do to devices by hand, through the control socket: unlock and lock them, begin and end drills.
+
+The command line is never blocked by wrong codes. Everything is in the ledger with who did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from appliance.assembly import Assembly
+from appliance.control import Handler, Refusal
+from proxy.commands import Command, Tell
+from proxy.drills import ALL, LONGEST
+from proxy.net.driver import this_moment
+from proxy.unlocking import ONCE, UNTIL_RESTORED
+from proxy.upstream import Upstream
+
+
+class Runner(Protocol):
+    """Runs commands, as the driver does."""
+
+    def run(self, commands: Sequence[Command]) -> None: ...
+
+
+class DeviceHands:
+    """The commands about devices. `read_hash` reads the unlock code's hash anew."""
+
+    def __init__(self, assembly: Assembly, driver: Runner, read_hash: Callable[[], str]) -> None:
+        self._assembly = assembly
+        self._driver = driver
+        self._read_hash = read_hash
+
+    def handlers(self) -> dict[str, Handler]:
+        """The commands by name."""
+        return {
+            "unlock": self._unlock,
+            "lock": self._lock,
+            "unlock-code": self._unlock_code,
+            "drill-start": self._drill_start,
+            "drill-stop": self._drill_stop,
+        }
+
+    def _unlock(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        scope = request.get("scope")
+        if scope not in (ONCE, UNTIL_RESTORED):
+            raise Refusal(f"scope must be {ONCE} or {UNTIL_RESTORED}")
+        site, at = self._assembly.site, this_moment()
+        found = self._devices(request.get("device"))
+        offline = [(name, flow) for name, flow in found if site.is_locked_kind(name, flow)]
+        if not offline:
+            named = request.get("device")
+            why = "is not offline, or needs no code" if named else "no device that needs a code is offline"
+            raise Refusal(f"{named} {why}; nothing to unlock" if named else f"{why}; nothing to unlock")
+        commands: list[Command] = []
+        for name, flow in offline:
+            commands += site.unlocking.unlock_by_hand(name, flow.name, scope, who, at)
+        self._driver.run(commands)
+        return {"devices": [name for name, _ in offline]}
+
+    def _lock(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        unlocking, at = self._assembly.site.unlocking, this_moment()
+        places = unlocking.places()
+        named = request.get("device")
+        if named is not None and named not in places:
+            raise Refusal(f"{named} is not unlocked")
+        locked = [name for name in places if named in (None, name)]
+        for name in locked:
+            self._driver.run(unlocking.lock_by_hand(name, places[name], who, at))
+        return {"devices": locked}
+
+    def _unlock_code(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        changed, at = request.get("changed"), this_moment()
+        unlocking = self._assembly.site.unlocking
+        if changed == "allowed":
+            self._driver.run(unlocking.allow_codes(who, at))
+            self._tell("info", "unlock codes may be tried again, by hand", who)
+            return {"message": "codes may be tried again"}
+        if changed not in ("set", "cleared"):
+            raise Refusal("an unlock code is set, cleared or allowed")
+        unlocking.hash = self._read_hash()
+        self._tell("warning", f"the unlock code was {changed}", who)
+        return {"message": f"the appliance has taken it over: the unlock code is {changed}"}
+
+    def _drill_start(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        seconds, reason = request.get("seconds"), str(request.get("reason") or "").strip()
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= LONGEST:
+            raise Refusal("a drill lasts at most 4 hours: --for 30m")
+        if not reason:
+            raise Refusal("a reason is needed: --reason TEXT")
+        site, at, device = self._assembly.site, this_moment(), request.get("device")
+        names = [name for name, _ in self._devices(device)]
+        self._driver.run(site.drills.start(ALL if device is None else str(device), seconds, reason, who, at))
+        self._driver.run(self._told(at))
+        return {"devices": names}
+
+    def _drill_stop(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        drills, at, device = self._assembly.site.drills, this_moment(), request.get("device")
+        if device is not None and not drills.on(str(device)):
+            raise Refusal(f"no drill runs on {device}")
+        if not drills.any:
+            raise Refusal("no drill runs")
+        names = [name for name in self._assembly.site.seen if drills.on(name) and device in (None, name)]
+        self._driver.run(drills.stop(ALL if device is None else str(device), "by hand", who, at))
+        return {"devices": names}
+
+    def _told(self, at: Any) -> list[Command]:
+        """Logins in flight on devices that are offline now are decided at once."""
+        flows = self._assembly.upstreams.values()
+        return [command for flow in flows for each in flow.subscribers for command in each.state_changed(at)]
+
+    def _devices(self, device: object) -> list[tuple[str, Upstream]]:
+        """The device that is named, or all that were ever heard, each with its upstream."""
+        site, upstreams = self._assembly.site, self._assembly.upstreams
+        found = [(name, upstreams[seen.upstream]) for name, seen in site.seen.items() if seen.upstream in upstreams]
+        if device is None:
+            return found
+        named = [each for each in found if each[0] == device]
+        if not named:
+            raise Refusal(f"no device '{device}' was ever heard; see 'locum devices'")
+        return named
+
+    def _tell(self, level: str, text: str, who: str) -> None:
+        self._driver.run([Tell(level, text, {"who": who}, alarm="unlock")])

@@ -1,0 +1,1 @@
+"""A PaperCut server as upstream, by its public Web Services API (docs/papercut.md)."""
