@@ -129,11 +129,23 @@ class Hands:
 
         return self._do(Retry(this_moment().wall, seqs, who, tuple(sorted(corrections.items()))), retried)
 
-    def _show(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _show(self, request: dict[str, Any], who: str) -> Any:
         try:
-            return self._board.outbox_detail(self._seq(str(request.get("id"))))
+            detail = self._board.outbox_detail(self._seq(str(request.get("id"))))
         except LookupError:
             raise Refusal("the record has left the outbox meanwhile") from None
+        flow, evidence = self._assembly.upstreams.get(detail["upstream"]), detail["evidence"] or {}
+        if detail["state"] != OutboxState.IN_DOUBT or flow is None:
+            return detail
+        user = str(evidence.get("user") or detail["job"]["user"])
+        answer: Deferred[Any] = Deferred()
+
+        def told(jobs: int | None, at: Moment) -> list[Command]:
+            answer.callback({**detail, "evidence": {"user": user, **evidence, "job_count_now": jobs}})
+            return []
+
+        self._driver.run(flow.count_jobs(user, told, this_moment()))
+        return answer
 
     def _resolve(self, request: dict[str, Any], who: str) -> Deferred[Any]:
         how, identifier = request.get("how"), str(request.get("id"))

@@ -140,6 +140,15 @@ class Upstream(ABC):
         raise NotImplementedError(f"a {self.dialect} server is not asked about cards")
 
     @property
+    def unwritten(self) -> bool:
+        """Whether how a try ended could not be written down yet."""
+        return bool(self._unwritten)
+
+    def count_jobs(self, user: str, told: Callable[[int | None, Moment], list[Command]], at: Moment) -> list[Command]:
+        """How many jobs of a user the server has by now: evidence for records in doubt. None: it does not say."""
+        return told(None, at)
+
+    @property
     def state(self) -> State:
         return self.link.state
 

@@ -70,8 +70,8 @@ def test_online_every_frame_is_relayed_bit_for_bit_both_ways(office: TappedOffic
     """HELLO is repeated; LOGIN, QUERY, JOB and LOGOUT and their replies cross unchanged, sequences included."""
     terminal = office.terminal("KM-relayed")
     line = terminal.terminal
-    assert office.tap.has_sent(hello("KM-relayed"))
     reply = office.floor.run(line.send_as(0x01020304, LOGIN, login(ADA)))
+    assert office.tap.has_sent(hello("KM-relayed"))
     granted = read_login(reply)
     assert (granted.status, granted.user, granted.balance) == (GRANTED, "ada", 1240)
     assert granted.session >> 63 == 0, "the server's own session"

@@ -111,7 +111,6 @@ def test_the_command_line_unlocks_and_locks_a_device_or_all(away: Office) -> Non
     steps = away.shop.query("SELECT outcome, who FROM unlocks WHERE outcome LIKE 'by-hand-%'")
     assert {row["outcome"] for row in steps} == {"by-hand-unlocked", "by-hand-locked"}
     assert all("uid" in row["who"] for row in steps)
-    assert away.shop.run_to_its_end("unlock", "KM-never-heard", "--once").returncode in (0, 1)
 
 
 def test_guessing_at_the_wire_is_slowed_and_the_command_line_is_not(away: Office) -> None:

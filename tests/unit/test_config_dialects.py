@@ -261,5 +261,5 @@ def test_alerts_and_metrics_are_off_until_they_are_written(tmp_path: Path) -> No
 
 def test_two_upstreams_cannot_be_one_papercut_server(tmp_path: Path) -> None:
     again = PAPERCUT.partition("[[listen]]")[0].replace('"print"', '"other"')
-    with pytest.raises(ConfigError, match='url "https://print.example.org" is used twice'):
+    with pytest.raises(ConfigError, match=r'url "https://print\.example\.org" is used twice'):
         loaded(tmp_path, again + PAPERCUT)

@@ -151,7 +151,10 @@ class Desk:
         if highest >= 0 and self.watermark.wants(highest, at.now):
             lowest = min(parcel.seq for parcel in self.parcels)
             commands += self.watermark.begin(lowest, max(highest, self._outbox.highest), at)
-        busy = self.parcels.count(Stage.MARKING, Stage.CALLING, Stage.JUDGING, Stage.SETTLING)
+        # One whose fate is known makes room at once: the ledger keeps the order, so nothing that is marked after it was
+        # answered stands there as sent before its fate does. Unless that could not be stored.
+        settling = (Stage.SETTLING,) if self._books.unwritten else ()
+        busy = self.parcels.count(Stage.MARKING, Stage.CALLING, Stage.JUDGING, *settling)
         room = min(self._outbox.window - busy, self.watermark.left)
         chosen = self.parcels.next(room, lambda parcel: self.watermark.allows(parcel.seq, at.now))
         self.watermark.used(len(chosen))
@@ -162,7 +165,7 @@ class Desk:
         if to_mark:
             seqs = tuple(parcel.seq for parcel in to_mark)
             evidence = tuple((parcel.seq, json.dumps(self.evidence.of(parcel.user))) for parcel in to_mark)
-            taking = Take(at.wall, self._books.name, seqs, mark=True, facts=True, evidence=evidence)
+            taking = Take(at.wall, self._books.name, seqs, mark=True, evidence=evidence)
             commands.append(Keep(taking, self._owner, MarkedAsSent(seqs)))
         return commands
 

@@ -23,6 +23,9 @@ class Books(Protocol):
         self, item: OutboxItem, at: Moment, *, user: str, unknown_card: bool, answer: str
     ) -> list[Command]: ...
 
+    @property
+    def unwritten(self) -> bool: ...
+
     def refused(self, item: OutboxItem, answer: str, at: Moment) -> list[Command]: ...
 
     def in_doubt(

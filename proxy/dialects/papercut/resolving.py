@@ -191,6 +191,18 @@ class _Count:
     delivered: int = 0
 
 
+def count_jobs(
+    server: Server, user: str, told: Callable[[int | None, Moment], list[Command]], at: Moment
+) -> list[Command]:
+    """Ask how many jobs the server has logged for a user; None: it did not say."""
+    return ask(server, Kind.PROBE, lambda ended, at: told(_whole(ended), at), at, "getUserProperty", user, JOB_COUNT)
+
+
+def _whole(ended: Ended) -> int | None:
+    number = text_of(ended).strip() if isinstance(ended, Value) else ""
+    return int(number) if number.isdecimal() and len(number) < 19 else None
+
+
 class Evidence:
     """How many jobs the server had logged for a user before the first one of this drain, and how many were delivered
     since: it helps a person to find out whether one more was taken.
@@ -214,8 +226,7 @@ class Evidence:
             failed: Failed | None = None
             if isinstance(ended, Value | Fault):
                 # A fault is no reason to wait: the job itself will tell what the server thinks of this user.
-                number = text_of(ended).strip() if isinstance(ended, Value) else ""
-                self._counts[user] = _Count(int(number) if number.isdecimal() and len(number) < 19 else None, at.wall)
+                self._counts[user] = _Count(_whole(ended), at.wall)
             else:
                 failed = failure(ended)
             commands: list[Command] = []

@@ -14,6 +14,7 @@ from proxy.commands import Command, Keep
 from proxy.dialects.papercut.delivering import Desk
 from proxy.dialects.papercut.outbox import Outbox
 from proxy.dialects.papercut.questions import ask_about
+from proxy.dialects.papercut.resolving import count_jobs
 from proxy.dialects.papercut.settings import Settings
 from proxy.dialects.papercut.watched import WatchedUpstream
 from proxy.dialects.papercut.watermark import MarkKept, Watermark
@@ -110,6 +111,11 @@ class PapercutUpstream(WatchedUpstream):
 
     def ask_card(self, question: CardQuestion, at: Moment) -> list[Command]:
         return ask_about(self, self.settings.cards, question, at)
+
+    def count_jobs(self, user: str, told: Callable[[int | None, Moment], list[Command]], at: Moment) -> list[Command]:
+        if not self.link.state.relays or not user:
+            return told(None, at)
+        return count_jobs(self, user, told, at)
 
     # Records
 
