@@ -12,6 +12,10 @@ import socket
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 LOWEST, HIGHEST = 20000, 32000
+SLICES = 6
+_slice = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % SLICES
+_SIZE = (HIGHEST - LOWEST) // SLICES
+"""Each of pytest-xdist's workers has a slice of its own: none takes a port that another is about to use."""
 
 _given: set[int] = set()
 _order = random.Random(os.getpid())
@@ -31,7 +35,7 @@ def _is_free(port: int) -> bool:
 def free_port() -> int:
     """A port that is free on 127.0.0.1 and ::1, UDP and TCP, and was not given before."""
     while True:
-        port = _order.randrange(LOWEST, HIGHEST)
+        port = LOWEST + _slice * _SIZE + _order.randrange(_SIZE)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
