@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 from protocols.errors import ProtocolError, TooLarge
 from protocols.radius.packet import Attributes, Code, Packet, Type, encode
-from protocols.radius.request import AccessRequest, Method, read
+from protocols.radius.request import Method, read
 from protocols.radius.secrets import relayed_response, sign_encoded_response
 from proxy.admission import CARDS_ONLY_LINE, Applicant, Decision, Verdict, normal_card
 from proxy.asking import CardAnswer, CardQuestion
 from proxy.commands import Command, Keep, Send
-from proxy.dialects.radius.challenges import CHALLENGE_LINE, Challenges, code_of, is_ours, scope_of
-from proxy.dialects.radius.clients import Asked, device_of
-from proxy.dialects.radius.requests import RelayedLogin
+from proxy.dialects.radius.challenges import CHALLENGE_LINE, Challenges, code_of, scope_of
+from proxy.dialects.radius.clients import Asked
+from proxy.dialects.radius.device_login import DeviceLogin, Key, fresh_part, is_bare, why_no_person
 from proxy.dialects.radius.towards import Asking, Towards, TowardsRadius
 from proxy.dialects.radius.upstream import RadiusUpstream
-from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
+from proxy.events import Channel, Event, Kept, Moment, NotKept
 from proxy.link import State
 from proxy.site import Site
 from proxy.tally import Tally
@@ -36,47 +36,11 @@ SESSION_TIMEOUT = 3600
 MARK_SIZE = 16
 OVER_LINE = "Offline mode is over: swipe again"
 
-COPIER = "copier"
-NO_PERSON_SERVICES = {2: "Framed", 4: "Callback-Framed", 6: "Administrative", 7: "NAS-Prompt"}
-NO_PERSON_SERVICES |= {9: "Callback-NAS-Prompt", 10: "Call-Check", 11: "Callback-Administrative"}
-NO_PERSON_PORTS = {15: "Ethernet", 18: "other wireless", 19: "802.11"}
 OUTCOMES: dict[int, str] = {
     Code.ACCESS_ACCEPT: "granted",
     Code.ACCESS_REJECT: "refused",
     Code.ACCESS_CHALLENGE: "challenged",
 }
-
-Key = tuple[Peer, bytes]
-
-
-class DeviceLogin(RelayedLogin):
-    """One Access-Request of a device, from its first datagram to ten seconds after its last."""
-
-    def __init__(
-        self,
-        flow: LoginFlow,
-        key: Key,
-        asked: Asked,
-        request: AccessRequest,
-        body: bytes,
-        at: Moment,
-    ) -> None:
-        super().__init__(body, asked.packet.authenticator)
-        self.flow = flow
-        self.key = key
-        self.asked = asked
-        self.request = request
-        self.device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
-        self.last_heard = at.now
-        self.decided = False
-        self.unavailable = False
-        self.try_until = float("inf")
-        self.unlocking_card = ""
-        self.challenged = False
-        self.holds_code = is_ours(request.state)
-
-    def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
-        return self.flow.server_answered(self, packet, data, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +77,7 @@ class LoginFlow:
 
     def asked(self, asked: Asked, data: bytes, at: Moment) -> list[Command]:
         """An authentic Access-Request; `data` is the datagram. Raises ProtocolError if it cannot be read."""
-        key = (asked.peer, _fresh_part(asked.packet))
+        key = (asked.peer, fresh_part(asked.packet))
         if (answer := self._answers.get(key)) is not None:
             return [Send(self.channel, answer, asked.peer)]
         login = self._open.get(key)
@@ -346,32 +310,14 @@ class LoginFlow:
         return self._tally.note("grant-not-kept", device, text, event.at.now)
 
     def _applicant(self, login: DeviceLogin) -> Applicant:
-        request, client = login.request, login.asked.client
-        why_not = ""
-        if client.role != COPIER:
-            why_not = f"a client in the role {client.role}"
-        elif request.method is Method.EAP:
-            why_not = "EAP"
-        elif request.service_type in NO_PERSON_SERVICES:
-            why_not = f"service type {NO_PERSON_SERVICES[request.service_type]}"
-        elif login.asked.packet.get(Type.FRAMED_PROTOCOL) is not None:
-            why_not = "a framed protocol"
-        elif len(login.asked.packet.get_all(Type.USER_NAME)) > 1:
-            why_not = "more than one User-Name"
-        elif request.nas_port_type in NO_PERSON_PORTS:
-            why_not = f"port type {NO_PERSON_PORTS[request.nas_port_type]}"
-        elif self.site.pinned_elsewhere(login.device, login.asked.peer[0]):
+        why_not = why_no_person(login.asked, login.request)
+        if not why_not and self.site.pinned_elsewhere(login.device, login.asked.peer[0]):
             why_not = "the device is pinned to another address"
         return Applicant(not why_not, why_not, self._card(login))
 
     def _card(self, login: DeviceLogin) -> str:
         """The card number, or "" if this is not a swipe card."""
-        request = login.request
-        if request.method is Method.EAP:
-            return ""
-        if request.method is not Method.NONE and not login.asked.client.ignore_password_offline:
-            return ""
-        return self._card_of(request.user_name, login.device)
+        return self._card_of(login.request.user_name, login.device) if is_bare(login.asked, login.request) else ""
 
     def _card_of(self, name: str, device: str) -> str:
         return normal_card(name) if self.site.policy_for(device).card_pattern.fullmatch(name) else ""
@@ -436,11 +382,6 @@ class LoginFlow:
 
     def _mode(self, login: DeviceLogin, decided_by: str) -> Mode:
         return self.site.mode_of(login.device, self.upstream) if decided_by == "locum" else Mode.ONLINE
-
-
-def _fresh_part(packet: Packet) -> bytes:
-    """What tells a repeated request from another of the same client and port (RFC 5080 section 2.2.2)."""
-    return bytes((packet.identifier,)) + packet.authenticator
 
 
 def _text(value: bytes | None) -> str:
