@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from protocols.papercut.calls import Fault, Value, encode_call
 from proxy.commands import Command, Keep, Tell
 from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost
-from proxy.dialects.papercut.hosts import Host, Hosts
+from proxy.dialects.papercut.host import Host
 from proxy.dialects.papercut.http import Nonsense, Status
 from proxy.dialects.papercut.pool import Pool
 from proxy.dialects.papercut.settings import Settings
 from proxy.events import Moment
+from proxy.hosts import Hosts
 from proxy.link import Link, Signal, State
 from proxy.tally import TELL_EVERY, Tally
 from proxy.upstream import Upstream
@@ -51,7 +52,7 @@ class WatchedUpstream(Upstream):
         self.recover_after = recover_after
         self.settings = settings
         self.proven_by: set[str] = set()
-        self.hosts = Hosts()
+        self.hosts: Hosts[Host] = Hosts()
         self.pool = Pool(self, name, settings.target, 0, self._ended)
         self._size_pool()
         self._tally = tally

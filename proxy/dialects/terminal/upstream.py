@@ -17,11 +17,12 @@ from protocols.terminal.frames import Broken, ErrorCode, Frame, Type
 from protocols.terminal.messages import Error, Message, UnknownType, Welcome, decode
 from proxy.commands import Close, Command, Keep, Tell
 from proxy.dialects.terminal.lines import LineOwner
-from proxy.dialects.terminal.upstream_hosts import PROBE_SOON, Host, Hosts
+from proxy.dialects.terminal.upstream_host import PROBE_SOON, Host
 from proxy.dialects.terminal.upstream_lines import DeviceLines
 from proxy.dialects.terminal.upstream_records import DIALECT, OTHER_DIALECT, Records
 from proxy.dialects.terminal.upstream_stream import Phase, ServerStream, Settings, StreamUser
 from proxy.events import Channel, Closed, Connected, Event, Kept, Moment, NotKept, Received, Ticked
+from proxy.hosts import Hosts
 from proxy.link import Link, State
 from proxy.tally import Tally
 from proxy.upstream import UNKEPT, Upstream, Waiter
@@ -56,7 +57,7 @@ class TerminalUpstream(Upstream):
         self.answer_timeout = settings.answer_timeout
         self.recover_after = settings.recover_after
         self.proven_by: set[str] = set()
-        self.hosts = Hosts()
+        self.hosts: Hosts[Host] = Hosts()
         self.lines = DeviceLines(self)
         self.records = Records(self)
         self._tally = tally

@@ -31,7 +31,7 @@ from protocols.terminal.messages import (
     encode,
 )
 from proxy.commands import Command
-from proxy.dialects.terminal.upstream_hosts import hello_of, own_name
+from proxy.dialects.terminal.upstream_host import hello_of, own_name
 from proxy.dialects.terminal.upstream_stream import Asked, Pauses, ServerStream
 from proxy.events import Moment
 from proxy.upstream import Waiter

@@ -18,7 +18,7 @@ from proxy.commands import Command, Connect, Send, Tls
 from proxy.events import Channel, Flow, Moment
 
 if TYPE_CHECKING:
-    from proxy.dialects.terminal.upstream_hosts import Host
+    from proxy.dialects.terminal.upstream_host import Host
 
 MOST_UNDER_WAY = 1024
 LAST_SEQUENCE = 0xFFFFFFFF

@@ -1,14 +1,12 @@
-"""The addresses of one terminal server, what is known of contact with each, and the probes sent there.
+"""One address of a terminal server: what is known of contact with it, and the probes sent there.
 
 A probe is a PING on a connection of its own, with a HELLO of its own: that of Locum's name would end the connection
 that forwards records. Where a PING is unanswered at half-time the next probe is another connection, for the first may
-be half open, and only a new one tells whether the server is there; two at most are open at a time. The first address
-that answers is used until it fails; another that answers then takes its place.
+be half open, and only a new one tells whether the server is there; two at most are open at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from protocols.terminal.frames import CHECKSUM_SIZE, HEADER_SIZE, Frame, Type
@@ -129,36 +127,3 @@ class Host:
         stream, commands = self._server.dial(("probe", self.address), self, self, hello, at)
         self._streams.append(stream)
         return commands
-
-
-class Hosts:
-    """Empty until the server's name was resolved; `used` wants at least one address."""
-
-    def __init__(self) -> None:
-        self._all: list[Host] = []
-        self._used: Host | None = None
-
-    def __iter__(self) -> Iterator[Host]:
-        return iter(self._all)
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
-    def replace(self, hosts: Sequence[Host]) -> None:
-        """These from now on. The one that was in use stays so, if it is among them."""
-        self._all = list(hosts)
-        if self._used not in self._all:
-            self._used = self._all[0] if self._all else None
-
-    @property
-    def used(self) -> Host:
-        if self._used is None:
-            raise LookupError("no address is known")
-        return self._used
-
-    def use(self, host: Host) -> None:
-        self._used = host
-
-    def alive(self) -> list[Host]:
-        """Those that have not failed, as far as is known."""
-        return [host for host in self._all if not host.failed]
