@@ -161,14 +161,15 @@ class Assembly:
 
     def _restore_site(self, at: Moment) -> None:
         site = self.site
-        for session, ended in self._reader.sessions(at.wall - REMEMBERED_AFTER_END):
+        sessions = self._reader.sessions(at.wall - REMEMBERED_AFTER_END)
+        for session, ended in sessions:
             site.sessions.restore(session, ended=ended)
         site.online_users.update(self._reader.online_users())
         for known in self._reader.devices():
             site.seen[known.device] = Seen(known.client, known.dialect, known.upstream, known.last_seen, at.now)
         outages = [flow.link.outage_wall for flow in self.upstreams.values()]
         since = min([at.wall - LONGEST_DRILL, *(outage for outage in outages if outage is not None)])
-        site.unlocking.restore(self._reader.unlock_history(since), at)
+        site.unlocking.restore(self._reader.unlock_history(since), sessions, at)
         for device, name in site.unlocking.places().items():
             upstream = self.upstreams.get(name)
             if upstream is None or site.state_of(device, upstream) is not State.OFFLINE:

@@ -6,12 +6,16 @@ The command line is never blocked by wrong codes. Everything is in the ledger wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
 
 from appliance.assembly import Assembly
 from appliance.control import Handler, Refusal
-from proxy.commands import Command, Tell
+from proxy.commands import Command, Keep, Tell
 from proxy.drills import ALL, LONGEST
+from proxy.events import Event, Kept, NotKept
 from proxy.net.driver import this_moment
 from proxy.unlocking import ONCE, UNTIL_RESTORED
 from proxy.upstream import Upstream
@@ -41,7 +45,7 @@ class DeviceHands:
             "drill-stop": self._drill_stop,
         }
 
-    def _unlock(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _unlock(self, request: dict[str, Any], who: str) -> Any:
         scope = request.get("scope")
         if scope not in (ONCE, UNTIL_RESTORED):
             raise Refusal(f"scope must be {ONCE} or {UNTIL_RESTORED}")
@@ -55,34 +59,31 @@ class DeviceHands:
         commands: list[Command] = []
         for name, flow in offline:
             commands += site.unlocking.unlock_by_hand(name, flow.name, scope, who, at)
-        self._driver.run(commands)
-        return {"devices": [name for name, _ in offline]}
+        return self._do(commands, {"devices": [name for name, _ in offline]})
 
-    def _lock(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _lock(self, request: dict[str, Any], who: str) -> Any:
         unlocking, at = self._assembly.site.unlocking, this_moment()
         places = unlocking.places()
         named = request.get("device")
         if named is not None and named not in places:
             raise Refusal(f"{named} is not unlocked")
         locked = [name for name in places if named in (None, name)]
-        for name in locked:
-            self._driver.run(unlocking.lock_by_hand(name, places[name], who, at))
-        return {"devices": locked}
+        commands = [each for name in locked for each in unlocking.lock_by_hand(name, places[name], who, at)]
+        return self._do(commands, {"devices": locked})
 
-    def _unlock_code(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _unlock_code(self, request: dict[str, Any], who: str) -> Any:
         changed, at = request.get("changed"), this_moment()
         unlocking = self._assembly.site.unlocking
         if changed == "allowed":
-            self._driver.run(unlocking.allow_codes(who, at))
-            self._tell("info", "unlock codes may be tried again, by hand", who)
-            return {"message": "codes may be tried again"}
+            told = Tell("info", "unlock codes may be tried again, by hand", {"who": who}, alarm="unlock")
+            return self._do([*unlocking.allow_codes(who, at), told], {"message": "codes may be tried again"})
         if changed not in ("set", "cleared"):
             raise Refusal("an unlock code is set, cleared or allowed")
         unlocking.hash = self._read_hash()
-        self._tell("warning", f"the unlock code was {changed}", who)
+        self._driver.run([Tell("warning", f"the unlock code was {changed}", {"who": who}, alarm="unlock")])
         return {"message": f"the appliance has taken it over: the unlock code is {changed}"}
 
-    def _drill_start(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _drill_start(self, request: dict[str, Any], who: str) -> Any:
         seconds, reason = request.get("seconds"), str(request.get("reason") or "").strip()
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds <= LONGEST:
             raise Refusal("a drill lasts at most 4 hours: --for 30m")
@@ -90,19 +91,39 @@ class DeviceHands:
             raise Refusal("a reason is needed: --reason TEXT")
         site, at, device = self._assembly.site, this_moment(), request.get("device")
         names = [name for name, _ in self._devices(device)]
-        self._driver.run(site.drills.start(ALL if device is None else str(device), seconds, reason, who, at))
-        self._driver.run(self._told(at))
-        return {"devices": names}
+        commands = site.drills.start(ALL if device is None else str(device), seconds, reason, who, at)
+        return self._do([*commands, *self._told(at)], {"devices": names})
 
-    def _drill_stop(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+    def _drill_stop(self, request: dict[str, Any], who: str) -> Any:
         drills, at, device = self._assembly.site.drills, this_moment(), request.get("device")
         if device is not None and not drills.on(str(device)):
             raise Refusal(f"no drill runs on {device}")
         if not drills.any:
             raise Refusal("no drill runs")
         names = [name for name in self._assembly.site.seen if drills.on(name) and device in (None, name)]
-        self._driver.run(drills.stop(ALL if device is None else str(device), "by hand", who, at))
-        return {"devices": names}
+        return self._do(drills.stop(ALL if device is None else str(device), "by hand", who, at), {"devices": names})
+
+    def handle(self, event: Event) -> list[Command]:
+        """What was done is on stable storage, or could not be stored."""
+        if isinstance(event, Kept) and isinstance(event.token, _Done):
+            event.token.answer.callback(event.token.result)
+        elif isinstance(event, NotKept) and isinstance(event.token, _Done):
+            text = f"it is done, but could not be written down ({event.error}): a restart forgets it"
+            event.token.answer.errback(Refusal(text))
+        return []
+
+    def _do(self, commands: list[Command], result: dict[str, Any]) -> Any:
+        """Run this; the person hears of it once the last step of it is on stable storage, and so all of it is."""
+        steps = [place for place, command in enumerate(commands) if isinstance(command, Keep) and command.token is None]
+        if not steps:
+            self._driver.run(commands)
+            return result
+        done = _Done(Deferred(), result)
+        last = commands[steps[-1]]
+        if isinstance(last, Keep):
+            commands[steps[-1]] = replace(last, owner=self, token=done, wait=True)
+        self._driver.run(commands)
+        return done.answer
 
     def _told(self, at: Any) -> list[Command]:
         """Logins in flight on devices that are offline now are decided at once."""
@@ -120,5 +141,10 @@ class DeviceHands:
             raise Refusal(f"no device '{device}' was ever heard; see 'locum devices'")
         return named
 
-    def _tell(self, level: str, text: str, who: str) -> None:
-        self._driver.run([Tell(level, text, {"who": who}, alarm="unlock")])
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Token: somebody's command, whom to tell, and what."""
+
+    answer: Deferred[Any]
+    result: dict[str, Any]

@@ -55,7 +55,7 @@ class Drills:
         self._spared = set() if device == ALL else self._spared - {device}
         step = DrillStep(at.wall, device, "start", drill.until, reason, who)
         text = f"a drill began on {_named(device)}, for {seconds / 60:g} minutes: Locum answers for the server there"
-        return [Keep(step, wait=False), Tell("warning", text, {"who": who, "reason": reason}, alarm="drill")]
+        return [Keep(step), Tell("warning", text, {"who": who, "reason": reason}, alarm="drill")]
 
     def stop(self, device: str, why: str, who: str, at: Moment) -> list[Command]:
         """End the drill on a device, or with "*" all drills. Nothing if none runs there."""
@@ -78,7 +78,7 @@ class Drills:
         for name in names:
             if self._running.pop(name, None) is None or (name != ALL and ALL in self._running and who):
                 self._spared.add(name)
-            commands.append(Keep(DrillStep(at.wall, name, "stop", at.wall, why, who), wait=False))
+            commands.append(Keep(DrillStep(at.wall, name, "stop", at.wall, why, who)))
             text = f"the drill on {_named(name)} has ended; its records are forwarded"
             commands.append(Tell("info", text, {"why": why}, alarm="drill"))
         if ALL not in self._running:

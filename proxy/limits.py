@@ -35,6 +35,7 @@ class Limits:
     def __init__(self) -> None:
         self.max_outage_hours: int | None = None
         self._used: dict[str, dict[str, Used]] = {}
+        self._promised: dict[str, list[tuple[str, str]]] = {}
         self._hours_told: set[str] = set()
 
     def restore(self, group: str, overruns: Iterable[Overrun]) -> None:
@@ -55,13 +56,26 @@ class Limits:
     def reached(self, policy: Policy, group: str, card: str, outage_seconds: float) -> str:
         """Which limit stands against another session, in words; "" none."""
         used = self._used.get(group, {}).get(card, _NOTHING)
+        sessions = used.sessions + sum(each.count((group, card)) for each in self._promised.values())
         if policy.max_pages_per_card is not None and used.pages >= policy.max_pages_per_card:
             return f"the limit of {policy.max_pages_per_card} pages for a card is reached"
-        if policy.max_sessions_per_card is not None and used.sessions >= policy.max_sessions_per_card:
+        if policy.max_sessions_per_card is not None and sessions >= policy.max_sessions_per_card:
             return f"the limit of {policy.max_sessions_per_card} sessions for a card is reached"
         if self.max_outage_hours is not None and outage_seconds >= self.max_outage_hours * 3600:
             return f"the limit of {self.max_outage_hours} hours for an outage is reached"
         return ""
+
+    def promise(self, group: str, card: str, device: str) -> None:
+        """A session was granted, and begins once that is on stable storage: it counts from now on."""
+        self._promised.setdefault(device, []).append((group, card))
+
+    def promise_over(self, device: str) -> None:
+        """The session that was granted first on this device has begun, or will not begin."""
+        promised = self._promised.get(device, [])
+        if len(promised) > 1:
+            promised.pop(0)
+        else:
+            self._promised.pop(device, None)
 
     def session(self, policy: Policy, group: str, card: str, device: str) -> list[Command]:
         """A session was granted."""

@@ -130,6 +130,7 @@ class Site:
         )
         if decision.verdict is Verdict.GRANT:
             self.unlocking.promise(device, at)
+            self.limits.promise(group, card, device)
         return decision
 
     def mode_of(self, device: str, upstream: Upstream) -> Mode:
@@ -145,11 +146,13 @@ class Site:
         policy = self.policy_for(session.device)
         group = _in_drill(upstream.name) if session.mode is Mode.DRILL else upstream.name
         commands += self.unlocking.session_began(session.device, session.session, at)
+        self.limits.promise_over(session.device)
         return commands + self.limits.session(policy, group, session.card, session.device)
 
     def not_begun(self, device: str) -> None:
         """The session that was granted on this device could not be stored, and does not begin."""
         self.unlocking.not_begun(device)
+        self.limits.promise_over(device)
 
     def end(self, device: str, cause: str, at: Moment) -> list[Command]:
         """The session open on this device, if any, has ended."""
@@ -227,7 +230,8 @@ class Site:
     def _ended(self, logouts: list[Logout], at: Moment) -> list[Command]:
         commands: list[Command] = []
         for logout in logouts:
-            commands.append(Keep(logout, wait=False))
+            # At once: a restart must not find a session, or a single use, that has ended.
+            commands.append(Keep(logout))
             commands += self.unlocking.session_ended(logout.device, logout.session, at)
         return commands
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from proxy.commands import Command, Keep, Tell, Verify
 from proxy.events import Event, Kept, Moment, NotKept, Verified
-from storage.records import UnlockStep
+from storage.records import Mode, OpenSession, UnlockStep
 
 ONCE = "once"
 UNTIL_RESTORED = "until-restored"
@@ -29,6 +29,7 @@ WRONG_WITHIN = 600.0
 FIRST_CLOSURE = 30.0
 LONGEST_CLOSURE = 3600.0
 WRONG_IN_OUTAGE = 100
+WRONG_BEFORE = "wrong codes before: the outage goes on"
 PROMISED_FOR = 10.0
 """How long a single use is kept for a grant on its way to stable storage, if nothing more is heard of it."""
 UNSET_EVERY = 60.0
@@ -107,6 +108,9 @@ class Unlocking:
         self._suspended: dict[str, Suspended] = {}
         self._wrong: dict[str, Wrong] = {}
         self._wrong_in: dict[str, int] = {}
+        self._wrong_before: dict[str, int] = {}
+        self._is_away: dict[str, bool] = {}
+        self._left: dict[str, float] = {}
         self._checking_in: dict[str, int] = {}
         self._unset_told = float("-inf")
 
@@ -230,20 +234,21 @@ class Unlocking:
         self._unlocks[device] = Unlock(upstream, scope, at.now)
         step = UnlockStep(at.wall, device, upstream, "by-hand-unlocked", scope, "", who)
         text = f"offline mode was unlocked at {device} ({scope}) by hand"
-        return [Keep(step, wait=False), Tell("info", text, {"device": device, "who": who}, alarm="unlock")]
+        return [Keep(step), Tell("info", text, {"device": device, "who": who}, alarm="unlock")]
 
     def lock_by_hand(self, device: str, upstream: str, who: str, at: Moment) -> list[Command]:
         """An admin locks again; a session that is open goes on."""
         if self._unlocks.pop(device, None) is None:
             return []
-        return [Keep(UnlockStep(at.wall, device, upstream, "by-hand-locked", "", "", who), wait=False)]
+        return [Keep(UnlockStep(at.wall, device, upstream, "by-hand-locked", "", "", who))]
 
     def allow_codes(self, who: str, at: Moment) -> list[Command]:
         """An admin lets codes be tried again, everywhere."""
         upstreams = sorted(self._wrong_in) or [""]
         self._wrong_in.clear()
+        self._wrong_before.clear()
         self._wrong.clear()
-        return [Keep(UnlockStep(at.wall, "*", each, "cleared", "", "", who), wait=False) for each in upstreams]
+        return [Keep(UnlockStep(at.wall, "*", each, "cleared", "", "", who)) for each in upstreams]
 
     # Sessions and states
 
@@ -265,7 +270,7 @@ class Unlocking:
         if unlock is None or unlock.scope != ONCE or unlock.session:
             return []
         unlock.session = mark
-        return [Keep(UnlockStep(at.wall, device, unlock.upstream, "begun", ONCE, mark), wait=False)]
+        return [Keep(UnlockStep(at.wall, device, unlock.upstream, "begun", ONCE, mark))]
 
     def session_ended(self, device: str, mark: str, at: Moment) -> list[Command]:
         """A session has ended: the single use that let it in is used up."""
@@ -276,9 +281,15 @@ class Unlocking:
 
     def went_offline(self, upstream: str, *, lost: float, delay: float, at: Moment) -> list[Command]:
         """An upstream is offline. `lost`: when contact was (monotonic); was that within the delay of its last having
-        left OFFLINE, the unlocks that were dropped then are in force again.
+        left OFFLINE, the unlocks that were dropped then are in force again, and so are the wrong codes.
         """
         commands: list[Command] = []
+        self._is_away[upstream] = True
+        before = self._wrong_before.pop(upstream, 0)
+        if before and lost - self._left.get(upstream, float("-inf")) < delay:
+            self._wrong_in[upstream] = before
+            step = UnlockStep(at.wall, "*", upstream, "in-force-again", "", f"{before} {WRONG_BEFORE}")
+            commands.append(Keep(step, wait=False))
         for device, each in [*self._suspended.items()]:
             if each.upstream == upstream:
                 del self._suspended[device]
@@ -290,13 +301,17 @@ class Unlocking:
 
     def left_offline(self, upstream: str, spared: Callable[[str], bool], at: Moment) -> list[Command]:
         """An upstream is not offline. `spared`: the devices that stay as they are, for a drill runs there."""
+        if self._is_away.pop(upstream, False):
+            self._left[upstream] = at.now
         going = [device for device, name in self.places().items() if name == upstream and not spared(device)]
         return [command for device in going for command in self._drop(device, at)]
 
     def outage_ended(self, upstream: str, at: Moment) -> list[Command]:
         """An outage, or the last drill, is over: its wrong codes count no more against all devices."""
-        if not self._wrong_in.pop(upstream, 0):
+        before = self._wrong_in.pop(upstream, 0)
+        if not before:
             return []
+        self._wrong_before[upstream] = before
         return [Keep(UnlockStep(at.wall, "*", upstream, "cleared", "", "the outage is over"), wait=False)]
 
     def drill_ended(self, device: str, at: Moment) -> list[Command]:
@@ -325,13 +340,21 @@ class Unlocking:
 
     # A restart
 
-    def restore(self, steps: Iterable[UnlockStep], at: Moment) -> None:
-        """Go on where the last run stopped, from the steps since the outage began, in their order."""
+    def restore(self, steps: Iterable[UnlockStep], began: Iterable[tuple[OpenSession, bool]], at: Moment) -> None:
+        """Go on where the last run stopped, from the steps since the outage began, in their order.
+
+        `began`: the sessions of that time, oldest first, and whether each has ended. The first that Locum granted on a
+        device after it was unlocked for a single use has had that use, whether or not its step was still written.
+        """
+        given: dict[str, int] = {}
         for step in steps:
             then = at.now - max(0.0, (at.wall - step.at) / 1000)
             match step.outcome:
+                case "in-force-again" if step.device == "*":
+                    self._wrong_in[step.upstream] = int(step.reason.partition(" ")[0])
                 case "unlocked" | "by-hand-unlocked" | "in-force-again" if step.scope:
                     self._unlocks[step.device] = Unlock(step.upstream, step.scope, then)
+                    given[step.device] = step.at
                     self._suspended.pop(step.device, None)
                     if step.outcome == "unlocked":
                         self._wrong.pop(step.device, None)
@@ -346,11 +369,21 @@ class Unlocking:
                     if dropped is not None and dropped.scope == UNTIL_RESTORED:
                         self._suspended[step.device] = Suspended(step.upstream, step.scope, then)
                 case "cleared":
-                    self._wrong_in.pop(step.upstream, None)
+                    before = self._wrong_in.pop(step.upstream, 0)
                     if step.who:
                         self._wrong.clear()
+                    else:
+                        self._wrong_before[step.upstream], self._left[step.upstream] = before, then
                 case "wrong-code" if not step.reason:
                     self._count_wrong(step.device, step.upstream, then)
+        for session, ended in began:
+            unlock = self._unlocks.get(session.device)
+            if unlock is None or unlock.scope != ONCE or unlock.session or session.mode is Mode.ONLINE:
+                continue
+            if session.at >= given.get(session.device, 0):
+                unlock.session = session.session
+                if ended:
+                    del self._unlocks[session.device]
 
 
 def _forget_old(wrong: Wrong, now: float) -> None:

@@ -21,6 +21,9 @@ from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
 from appliance import assembly
 from appliance import device_hands as by_hand
 from appliance.config import (
@@ -58,6 +61,10 @@ CODE = "246813"
 """The unlock code."""
 BOOKS = "192.0.2.9"
 """The address of the second upstream, `books`, which only takes records."""
+
+
+class Unanswered(Exception):
+    """An admin's command has no answer yet."""
 
 
 @dataclass
@@ -278,9 +285,20 @@ class House:
         return f"hash of {self.unlock_code}" if self.unlock_code else ""
 
     def hand(self, command: str, **request: Any) -> dict[str, Any]:
-        """An admin's command, as it comes through the control socket. Raises Refusal."""
+        """An admin's command, as it comes through the control socket. Raises Refusal, or Unanswered as yet."""
         with patch.object(by_hand, "this_moment", self.moment):
-            return self._hands[command](request, "admin")
+            answer = self._hands[command](request, "admin")
+        said: list[Any] = [answer]
+        if isinstance(answer, Deferred):
+            said.clear()
+            answer.addBoth(said.append)
+        if not said:
+            raise Unanswered
+        result = said[0]
+        if isinstance(result, Failure):
+            result.raiseException()
+        found: dict[str, Any] = result
+        return found
 
     # The devices' side
 

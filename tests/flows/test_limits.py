@@ -91,6 +91,27 @@ def test_upper_and_lower_case_are_one_card(make_offline: Make) -> None:
     assert words(house, "0a1B2c3D") == refusal("sessions", 2)
 
 
+def test_swipes_at_many_devices_at_once_share_the_limit(make_offline: Make) -> None:
+    """A grant counts from the moment it is decided, not from when it is stored."""
+    house = make_offline(max_sessions_per_card=2)
+    house.holding = True
+    swipes = [house.swipe(CARD, device=f"copier-{number}") for number in range(6)]
+    while house.held:
+        house.sync()
+    assert sum(house.line(each) == OFFLINE_LINE for each in swipes) == 2
+
+
+def test_a_grant_that_could_not_be_stored_counts_for_nothing(make_offline: Make) -> None:
+    house = make_offline(max_sessions_per_card=1)
+    house.disk_full = True
+    packet = house.swipe(CARD)
+    assert house.code(packet) is None
+    house.disk_full = False
+    house.swipe("", packet=packet)
+    assert house.line(packet) == OFFLINE_LINE
+    assert words(house) == refusal("sessions", 1)
+
+
 def test_a_refused_login_is_no_session(make_offline: Make) -> None:
     house = make_offline(max_sessions_per_card=2)
     words(house)

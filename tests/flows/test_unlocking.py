@@ -17,7 +17,7 @@ from proxy.admission import METHOD_LINE, OFFLINE_LINE
 from proxy.dialects.radius.challenges import CHALLENGE_LINE
 from proxy.link import State
 from proxy.unlocking import FIRST_CLOSURE, LONGEST_CLOSURE, VOID_AFTER, WRONG_AT_DEVICE, WRONG_IN_OUTAGE
-from tests.flows.house import CODE, TICK, House
+from tests.flows.house import CODE, TICK, House, Unanswered
 
 Make = Callable[..., House]
 
@@ -380,6 +380,19 @@ def test_two_logins_at_once_do_not_share_a_single_use(locked: House) -> None:
     assert locked.code(second) == Code.ACCESS_CHALLENGE
 
 
+def test_a_kill_right_after_the_grant_leaves_no_second_use(locked: House) -> None:
+    """The grant is on stable storage, what follows from it is not: a restart works it out."""
+    locked.unlock(name="jsmith")
+    locked.holding = True
+    packet = locked.swipe(CARD)
+    locked.sync(1)
+    assert locked.code(packet) == Code.ACCESS_ACCEPT
+    assert "begun" not in steps(locked)
+    locked.restart(holding=False)
+    assert shown(locked) == "unlocked-once"
+    assert not is_let_in(locked, name=OTHER)
+
+
 def test_a_grant_that_could_not_be_stored_leaves_the_single_use_for_the_next(locked: House) -> None:
     locked.unlock(name="jsmith")
     locked.disk_full = True
@@ -557,6 +570,18 @@ def test_an_admin_unlocks_and_locks(locked: House) -> None:
     ]
 
 
+def test_an_admin_hears_of_it_when_it_is_on_stable_storage(locked: House) -> None:
+    locked.swipe(CARD)
+    locked.holding = True
+    with pytest.raises(Unanswered):
+        locked.hand("unlock", device="copier-1", scope="once")
+    locked.sync()
+    assert steps(locked)[-1] == "by-hand-unlocked"
+    locked.holding, locked.disk_dead = False, True
+    with pytest.raises(Refusal, match="could not be written down"):
+        locked.hand("lock", device="copier-1")
+
+
 def test_an_admin_unlocks_all_devices(locked: House) -> None:
     for device in ("copier-1", "copier-2"):
         locked.swipe(CARD, device=device)
@@ -691,6 +716,26 @@ def close_all(house: House) -> None:
     for number in range(WRONG_IN_OUTAGE):
         try_at(house, f"device-{number}")
     assert house.site.unlocking.codes_refused("hq")
+
+
+def test_a_short_return_of_the_server_clears_no_wrong_codes(make_locked: Make) -> None:
+    house = make_locked(delay=20.0)
+    close_all(house)
+    come_back(house)
+    assert not house.site.unlocking.codes_refused("hq")
+    go_away(house)
+    assert try_at(house, "copier-1", CODE) == "Too many wrong codes"
+    house.restart()
+    assert try_at(house, "copier-1", CODE) == "Too many wrong codes"
+
+
+def test_a_return_longer_than_the_delay_clears_the_wrong_codes(make_locked: Make) -> None:
+    house = make_locked(delay=5.0)
+    close_all(house)
+    come_back(house)
+    house.pass_time(6)
+    go_away(house)
+    assert try_at(house, "copier-1", CODE) == OFFLINE_LINE
 
 
 def test_an_admin_lets_codes_be_tried_again(locked: House) -> None:

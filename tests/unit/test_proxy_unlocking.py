@@ -87,7 +87,7 @@ class Desk:
     def restarted(self) -> Desk:
         """Another run on the same steps."""
         desk = Desk(now=self.now, offline=self.offline)
-        desk.unlocking.restore(self.kept, self.at())
+        desk.unlocking.restore(self.kept, [], self.at())
         return desk
 
 

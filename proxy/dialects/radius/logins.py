@@ -291,6 +291,7 @@ class LoginFlow:
         try:
             answer = self._accept(login, session, decision.line)
         except TooLarge as error:
+            self.site.not_begun(login.device)
             return self._tally.note(error.reason, login.asked.peer[0], f"no answer fits: {error}", at.now)
         kept = self._ledger(login, "granted", "locum", decision.reason, at, session=session)
         accept = Send(self.channel, answer, login.asked.peer)
