@@ -156,7 +156,7 @@ class Metrics:
 
     def listen(self, bind: str, port: int) -> None:
         """Answer on this address. Raises OSError if it cannot be bound."""
-        self._listener = Listener(self._reactor, bind, port, self._accepted, lambda: None)
+        self._listener = Listener(self._reactor, bind, port, self._accepted, lambda address, text: None)
         self._listener.start()
 
     def stop(self) -> None:

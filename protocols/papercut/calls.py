@@ -1,8 +1,8 @@
 """XML-RPC calls and their answers, as bytes.
 
 The XML-RPC specification (xmlrpc.com/spec.md, 1999) with the `<nil/>` extension. Values are the standard library's:
-str, int, bool, float, bytes, datetime, list, dict, None. An answer with a document type declaration is refused, so
-there are no entities to expand. Left out: HTTP, and base64 or dates as arguments.
+str, int, bool, float, bytes, datetime, list, dict, None. An answer is read in the encoding that it declares. One with a
+document type declaration is refused, so there are no entities to expand. Left out: HTTP, base64 or dates as arguments.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def decode_answer(body: bytes) -> Answer:
     if start.startswith((b"<!doctype html", b"<html")):
         return NotXmlRpc("html")
     target = _Target()
-    parser = expat.ParserCreate("utf-8")
+    parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = _refuse_doctype
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end

@@ -19,6 +19,8 @@ from protocols.radius.packet import Vendor, split_vendor
 _Reader = Callable[[Definition, bytes], Any]
 
 KINDS: Final = ("copy", "print", "scan", "fax")
+LARGEST_COUNT: Final = (1 << 31) - 1
+"""More than any copier prints in its life; a larger count cannot be true."""
 
 # Field, number, name in dictionary.locum, type, values.
 JOB_ATTRIBUTES: Final[tuple[tuple[str, int, str, str, dict[str, int]], ...]] = (
@@ -153,14 +155,20 @@ def read_job(
 def _count(definition: Definition, value: bytes) -> int:
     """A number, or one written in digits.
 
-    Raises Malformed below 0 and beyond 32 bits: no copier has printed that much.
+    Raises Malformed below 0 and above LARGEST_COUNT.
     """
     decoded = decode(definition, value)
     if isinstance(decoded, str) and decoded.isascii() and decoded.isdecimal() and len(decoded) <= 10:
         decoded = int(decoded)
-    if not isinstance(decoded, int) or not 0 <= decoded <= values.LARGEST_INTEGER:
+    if not isinstance(decoded, int):
         raise Malformed("value", "not a count")
-    return decoded
+    return _bounded(decoded)
+
+
+def _bounded(count: int) -> int:
+    if not 0 <= count <= LARGEST_COUNT:
+        raise Malformed("value", f"no count: below 0 or above {LARGEST_COUNT}")
+    return count
 
 
 def _text(definition: Definition, value: bytes) -> str:
@@ -216,7 +224,7 @@ def _reader_for(name: str, definition: Definition) -> Callable[[bytes], Any]:
     reader = _reader_of(name)
     # What Locum's own attributes are, without the way through the types.
     if (reader, definition.type) == (_count, "integer"):
-        return values.integer
+        return lambda value: _bounded(values.integer(value))
     if (reader, definition.type) == (_text, "string"):
         return values.text
     return partial(reader, definition)

@@ -38,7 +38,7 @@ __all__ = [
     "Error", "ErrorCode", "Hello", "Job", "JobAck", "JobStatus", "Kind", "Login", "LoginResult", "LoginStatus",
     "Logout", "LogoutAck", "Message", "Method", "Permission", "Ping", "Pong", "Query", "QueryResult", "QueryStatus",
     "RecordAck", "RecordMessage", "Scope", "TerminalState", "UnknownType", "Unlock", "UnlockResult", "UnlockStatus",
-    "Welcome", "What", "clip", "contents", "decode", "encode",
+    "Welcome", "What", "clip", "contents", "decode", "encode", "raw_contents",
 ]  # fmt: skip
 
 UUID_SIZE: Final = 16
@@ -226,6 +226,8 @@ _BY_TYPE: Final[dict[int, tuple[type[Any], Layout]]] = {kind: (made, form) for m
 _RECORD_HEAD = 5
 _SESSION_SIZE = 8
 _FLAGS = Job.__slots__.index("flags")
+_FLAGS_AT = 47
+_FLAGS_SIZE = 2
 
 
 def decode(frame: Frame) -> Message:
@@ -258,11 +260,22 @@ def contents(job: Job) -> bytes:
     """What decides whether two JOBs with one number are the same job: every field but `session`, in a fixed form.
 
     A device that heard no answer may send a job again after it was logged out or switched off: its session is then
-    another one, or none. Reserved flags are ignored, as everywhere. Raises as `encode`.
+    another one, or none. Reserved flags are ignored, as everywhere. Of a text that was no UTF-8 what it is shown as
+    counts: whoever has the octets compares `raw_contents`. Raises as `encode`.
     """
     fields: list[Any] = [getattr(job, name) for name in Job.__slots__]
     fields[_FLAGS] &= DUPLEX
     return _FORMS[Job][1].write(fields)[_SESSION_SIZE:]
+
+
+def raw_contents(payload: bytes) -> bytes:
+    """`contents` of a JOB's payload as it came, the same for one in UTF-8: bad UTF-8 counts octet by octet.
+
+    The payload is one that `decode` reads.
+    """
+    after = _FLAGS_AT + _FLAGS_SIZE
+    flags = int.from_bytes(payload[_FLAGS_AT:after], "big") & DUPLEX
+    return payload[_SESSION_SIZE:_FLAGS_AT] + flags.to_bytes(_FLAGS_SIZE, "big") + payload[after:]
 
 
 def _payload(message: Message) -> bytes:

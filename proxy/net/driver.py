@@ -91,7 +91,7 @@ class Driver:
         self._tell = tell
         self._alarm = alarm
         self._observe = observe
-        self._streams = Streams(reactor, self.dispatch, this_moment)
+        self._streams = Streams(reactor, self.dispatch, this_moment, self._told)
         self._verifier = Verifier(reactor, self._verified)
         self._device_ports: dict[Channel, DevicePort] = {}
         self._server_ports: dict[Channel, ServerPort] = {}

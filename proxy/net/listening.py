@@ -30,7 +30,8 @@ log = Logger()
 
 class Listener:
     """`accepted(number, socket)` is called for each connection, numbered from 1, and the socket closed afterwards;
-    `refused()` for one too many. `left(number)` says that one is free again. Raises OSError if it cannot listen.
+    `refused(address, text)` for one too many. `left(number)` says that one is free again. Raises OSError if it cannot
+    listen.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Listener:
         address: str,
         port: int,
         accepted: Callable[[int, socket.socket], None],
-        refused: Callable[[], None],
+        refused: Callable[[str, str], None],
     ) -> None:
         self._reactor = reactor
         self._accepted = accepted
@@ -100,8 +101,11 @@ class Listener:
                 self._take(connection, source[0])
 
     def _take(self, connection: socket.socket, address: str) -> None:
-        if len(self._address_of) >= MOST or self._of_address[address] >= MOST_OF_ONE:
-            self._refused()
+        if len(self._address_of) >= MOST:
+            self._refused(address, f"{MOST} connections are open; more are turned away")
+            return
+        if self._of_address[address] >= MOST_OF_ONE:
+            self._refused(address, f"{MOST_OF_ONE} connections of {address} are open; more of it are turned away")
             return
         self._numbered += 1
         self._address_of[self._numbered] = address

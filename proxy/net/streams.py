@@ -11,7 +11,7 @@ from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from proxy.commands import Connect, Tls
+from proxy.commands import Connect, Tell, Tls
 from proxy.events import Channel, Event, Flow, Moment
 from proxy.net.listening import Listener
 from proxy.net.stream import Stream, watch_over
@@ -40,12 +40,19 @@ class _One(ClientFactory):
 
 
 class Streams:
-    """All streams, by channel. `lost` counts what did not go as it should, by reason."""
+    """All streams, by channel. `lost` counts what did not go as it should, by reason; `tell` gets lines about it."""
 
-    def __init__(self, reactor: Any, dispatch: Callable[[Flow, Event], None], clock: Callable[[], Moment]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        dispatch: Callable[[Flow, Event], None],
+        clock: Callable[[], Moment],
+        tell: Callable[[Tell], None],
+    ) -> None:
         self.reactor = reactor
         self.dispatch = dispatch
         self.clock = clock
+        self.tell = tell
         self.lost: Counter[str] = Counter()
         self._listeners: dict[Channel, Listener] = {}
         self._streams: dict[Channel, Stream] = {}
@@ -61,10 +68,7 @@ class Streams:
         def accepted(number: int, connection: socket.socket) -> None:
             self._accepted(Stream(self, (*channel, number), flow, tls, listener), tls, connection)
 
-        def refused() -> None:
-            self.lost[TOO_MANY] += 1
-
-        listener = Listener(self.reactor, address, port, accepted, refused)
+        listener = Listener(self.reactor, address, port, accepted, self._too_many)
         watch_over(listener.socket)  # what it accepts inherits this
         self._listeners[channel] = listener
 
@@ -136,6 +140,14 @@ class Streams:
         if now - self._said.get(text, -SAY_AGAIN) >= SAY_AGAIN:
             self._said[text] = now
             log.warn("no TLS with {address}: {text}", address=address, text=text)
+
+    def _too_many(self, address: str, text: str) -> None:
+        """A connection was turned away: counted, and said once a minute."""
+        self.lost[TOO_MANY] += 1
+        now = self.clock().now
+        if now - self._said.get(TOO_MANY, -SAY_AGAIN) >= SAY_AGAIN:
+            self._said[TOO_MANY] = now
+            self.tell(Tell("warning", text, {"client": address, "reason": TOO_MANY}))
 
     def _accepted(self, stream: Stream, tls: Tls | None, connection: socket.socket) -> None:
         self._streams[stream.channel] = stream

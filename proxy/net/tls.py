@@ -111,8 +111,11 @@ def _options(tls: Tls, client: bool) -> Any:
             settings["extraCertChain"] = [each.original for each in chain]
             settings["privateKey"] = crypto.load_privatekey(crypto.FILETYPE_PEM, tls.key, b"")
         options = CertificateOptions(**settings)
+        context = options.getContext()
+        # RFC 7301 section 3.2 lets a server select none; Twisted's callback, which this replaces, ends the handshake.
+        context.set_alpn_select_callback(lambda connection, offered: SSL.NO_OVERLAPPING_PROTOCOLS)
         # An admin who trusts an intermediate CA means it, without the root above it.
-        if (store := options.getContext().get_cert_store()) is not None:
+        if (store := context.get_cert_store()) is not None:
             store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
         words = "the certificate or key for TLS cannot be used: not PEM, protected by a password, or not made together"

@@ -202,3 +202,30 @@ def test_logins_offline_go_first_to_a_server_that_answers_again(house: House) ->
     house.server.down = False
     house.pass_time(0.7)
     assert house.upstream.tries_first(house.now)
+
+
+def test_in_an_outage_no_trouble_of_before_is_shown(house: House) -> None:
+    answers_all(house, http_answer(500, b"oops"))
+    house.pass_time(12)
+    assert "HTTP 500" in house.upstream.trouble
+    answers_all(house, http_answer(503, b"later"))
+    house.pass_time(2.5)
+    assert "HTTP 500" not in house.upstream.trouble
+    house.until(State.OFFLINE)
+    assert house.upstream.trouble == ""
+    assert "HTTP 503" in house.upstream.link.cause
+
+
+@pytest.mark.parametrize("method", ["getTotalUsers", "lookUpUserNameByCardNo"])
+def test_an_answer_of_a_wrong_type_is_trouble_and_no_outage(house: House, method: str) -> None:
+    body = b"<methodResponse><params><param><value><array><data/></array></value></param></params></methodResponse>"
+    house.server.raw[method] = http_answer(200, body, "text/xml")
+    house.ask("CARD-ann")
+    house.pass_time(12)
+    assert house.state is State.ONLINE
+    assert f"api.{method}" in house.upstream.trouble
+    assert "an array" in house.upstream.trouble
+    house.server.raw.clear()
+    house.ask("CARD-ann")
+    house.pass_time(12)
+    assert house.upstream.trouble == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -387,6 +388,84 @@ def test_a_server_that_answers_no_record_gets_no_more_of_them_for_a_while(house:
     house.pass_time(90)
     assert "waiting" not in house.outbox()
     assert each_once(house)
+
+
+def test_connections_that_break_together_are_one_cut_and_the_drain_goes_on(house: House) -> None:
+    people(house, 200)
+    house.server.late["processJob"] = 0.2
+    for each in range(200):
+        house.job(f"P{each}")
+    house.until(lambda: house.server.count("processJob") >= 32)
+    house.end_all()
+    house.pass_time(8)
+    assert not any("forwarding pauses" in text for text in house.words("error"))
+    assert set(house.outbox()) == {"in_doubt"}
+    assert house.outbox()["in_doubt"] <= house.window
+    assert each_once(house)
+
+
+def test_a_cut_with_the_server_away_for_a_moment_holds_nothing_when_it_is_back(house: House) -> None:
+    people(house, 200)
+    house.server.late["processJob"] = 0.2
+    for each in range(200):
+        house.job(f"P{each}")
+    house.until(lambda: house.server.count("processJob") >= 32)
+    house.server.refusing = True
+    house.end_all()
+    house.until(State.GRACE)
+    house.pass_time(1)
+    house.server.refusing = False
+    house.until(State.ONLINE, most=12)
+    assert not any("forwarding pauses" in text for text in house.words("error"))
+    assert house.outbox().get("in_doubt", 0) <= house.window
+    assert each_once(house)
+
+
+def test_a_server_that_flaps_takes_records_in_each_window_of_contact(make: Make) -> None:
+    house = make(window=4)
+    people(house, 100)
+    house.server.late["processJob"] = 0.5
+    house.jobs([f"P{each % 100}" for each in range(400)])
+    taken = [0]
+    for _ in range(4):
+        house.pass_time(6)
+        taken.append(len(house.server.book))
+        house.server.refusing = True
+        house.end_all()
+        house.pass_time(2)
+        house.server.refusing = False
+    print(taken)
+    assert all(after - before >= 8 for before, after in pairwise(taken))
+    assert not any("forwarding pauses" in text for text in house.words("error"))
+    assert house.outbox().get("in_doubt", 0) <= 4 * house.window
+    assert each_once(house)
+
+
+def test_doubts_of_before_hold_nothing_after_contact_was_lost(house: House) -> None:
+    people(house, 60)
+    house.server.cut["processJob"] = "sent"
+    for each in range(60):
+        house.job(f"P{each}")
+    house.until(lambda: house.upstream.desk.held != "")
+    house.server.down = True
+    house.end_all()
+    house.until(State.GRACE)
+    assert house.upstream.desk.held == ""
+    house.server.cut.clear()
+    house.server.down = False
+    house.until(State.ONLINE, most=12)
+    assert "waiting" not in house.outbox()
+    assert each_once(house)
+
+
+def test_a_server_that_hangs_up_on_every_record_gets_one_more_at_a_time_then_none(house: House) -> None:
+    people(house, 200)
+    house.server.cut["processJob"] = "sent"
+    for each in range(200):
+        house.job(f"P{each}")
+    house.pass_time(30)
+    assert house.outbox()["in_doubt"] <= house.window + 3
+    assert any("forwarding pauses" in text for text in house.words("error"))
 
 
 # Order and window

@@ -6,12 +6,13 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.dialects.papercut.watermark import BATCH, mark_from
 from proxy.link import State
-from tests.flows.papercut_house import House, Make, each_once, go_offline, make_houses, mark_of, people
+from tests.flows.papercut_house import House, Make, each_once, go_offline, http_answer, make_houses, mark_of, people
 
 make = pytest.fixture(make_houses)
 NAME = "locum.box-1"
@@ -192,3 +193,41 @@ def test_after_an_outage_the_mark_is_read_again_before_anything_is_sent(house: H
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"claim":1,"lowest":1,"highest":1,"head":""}', "[" * 5000])
 def test_what_is_no_mark_is_read_as_none(text: str) -> None:
     assert mark_from(text) is None
+
+
+class Once(dict[str, bytes]):
+    """Answers that are given once."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.pop(key, default)
+
+
+@pytest.mark.parametrize("value", ["ann", "", "{}"])
+def test_one_odd_answer_to_the_reading_is_no_reason_to_stop(house: House, value: str) -> None:
+    house.job("CARD-ann")
+    house.pass_time(5)
+    stood = house.server.values[NAME]
+    body = f"<methodResponse><params><param><value>{value}</value></param></params></methodResponse>".encode()
+    house.server.raw = Once({"getConfigValue": http_answer(200, body, "text/xml")})
+    reads = house.server.count("getConfigValue")
+    kept = house.channels()
+    stored = house.job("CARD-bob")
+    house.until(lambda: house.server.count("getConfigValue") == reads + 2)
+    assert not set(kept) & set(house.channels()), "what the kept connections say is doubted"
+    house.pass_time(4)
+    assert house.server.values[NAME] != stood
+    assert house.state_of(stored) == "left"
+    assert house.upstream.trouble == ""
+    assert house.words("warning") == []
+
+
+def test_a_late_duplicate_of_another_answer_ends_its_connection_and_nothing_else(house: House) -> None:
+    house.job("CARD-ann")
+    house.pass_time(5)
+    body = b"<methodResponse><params><param><value>ann</value></param></params></methodResponse>"
+    for channel in house.channels():
+        house.receive(channel, http_answer(200, body, "text/xml"))
+    assert house.channels() == []
+    stored = house.job("CARD-bob")
+    house.pass_time(3)
+    assert house.state_of(stored) == "left"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from protocols.terminal.frames import encode_frame
+from protocols.terminal.frames import CHECKSUM_SIZE, HEADER_SIZE, Type, encode_frame
 from protocols.terminal.messages import OFFLINE_SESSION_BIT, Error, JobAck, decode, encode
 from proxy.link import Signal, State
 from storage.records import CardFacts
@@ -247,6 +247,19 @@ def test_other_content_under_a_number_is_stored_as_a_conflict_with_a_warning(mak
     assert house.rows("SELECT event, pages FROM jobs ORDER BY seq") == [("job", 12), ("conflict", 13)]
     assert [tell.level for tell in house.told if "another content" in tell.text] == ["warning"]
     assert device.tell(job(0, pages=13)) == JobAck(90001, ALREADY)
+
+
+def test_texts_that_differ_in_bad_utf_8_only_are_other_content(make: Make) -> None:
+    house = make(State.OFFLINE)
+    device = house.device()
+    data = encode(job(0, document="seen"), 1)
+    one, other = b"\xff\xfe\x00x", b"\xff\xfd\x00x"
+    tries = [(one, STORED), (other, STORED), (one, ALREADY), (other, ALREADY)]
+    for sequence, (document, status) in enumerate(tries, 11):
+        payload = data[HEADER_SIZE:-CHECKSUM_SIZE].replace(b"seen", document)
+        device.send(encode_frame(Type.JOB, sequence, payload))
+        assert device.answer(sequence) == JobAck(90001, status)
+    assert house.rows("SELECT event FROM jobs ORDER BY seq") == [("job",), ("conflict",)]
 
 
 def test_a_repeat_of_a_job_that_is_under_way_waits_with_it(make: Make) -> None:

@@ -55,7 +55,7 @@ def test_the_server_is_not_made_to_wait_for_the_ledger(make: Make) -> None:
     assert device.login().status == GRANTED
 
 
-@pytest.mark.parametrize("status", [REFUSED, LOCKED, METHOD, UNAVAILABLE, LIMIT, 77])
+@pytest.mark.parametrize("status", [REFUSED, LOCKED, METHOD, UNAVAILABLE, LIMIT])
 def test_every_refusal_of_the_server_goes_back_and_only_a_refused_card_teaches(make: Make, status: int) -> None:
     house = make()
     device = house.device()
@@ -66,6 +66,51 @@ def test_every_refusal_of_the_server_goes_back_and_only_a_refused_card_teaches(m
     assert answer.status == status
     assert (house.site.facts(CARD) is not None) == (status == REFUSED)
     assert house.site.sessions.on("copier-1") is None
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (LoginResult(77, 0, "", "no", 0, 0), "unknown-status"),
+        (LoginResult(77, 9, "amara.okafor", "", 0, 31), "unknown-status"),
+        (LoginResult(0, 0, "amara.okafor", "", 0, 31), "session-number"),
+    ],
+)
+def test_a_login_answered_with_what_no_server_may_say_is_a_login_without_an_answer(
+    make: Make, result: LoginResult, reason: str
+) -> None:
+    house = make()
+    device = house.device()
+    house.told.clear()
+    house.upstream.silent = True
+    for _ in range(2):
+        sequence = device.ask(Login(1, CARD, ""))
+        house.say(house.upstream.under_way[-1], result)
+        assert device.answers(sequence) == []
+        house.pass_time(1.1)
+        answer: Any = device.answer(sequence)
+        assert (answer.status, answer.session) == (UNAVAILABLE, 0)
+    assert house.tally.counts[reason] == 2
+    assert [tell.level for tell in house.told if "taken as no answer" in tell.text] == ["warning"]
+    assert house.site.facts(CARD) is None
+    assert house.site.sessions.on("copier-1") is None
+    assert logins(house) == [("unanswered", "nobody", "online", 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (State.ONLINE, "Only swipe cards can be used here"),
+        (State.GRACE, "Only swipe cards can be used here"),
+        (State.RECOVERING, "Only swipe cards can be used here"),
+        (State.OFFLINE, "this method is not available offline"),
+    ],
+)
+def test_an_unknown_method_towards_papercut_is_refused_in_the_words_of_the_state(
+    make: Make, state: State, line: str
+) -> None:
+    answer = make(state, server="papercut").device().login("0042", 9)
+    assert (answer.status, answer.message) == (METHOD, line)
 
 
 @pytest.mark.parametrize("method", [2, 3, 4])

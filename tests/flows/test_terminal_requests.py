@@ -199,6 +199,26 @@ def test_papercut_is_asked_again_for_the_balance(make: Make, balance: int, text:
     assert device.tell(Query(1, session, "")) == QueryResult(0, (text,))
 
 
+@pytest.mark.parametrize("how", ["logout", "next login"])
+def test_a_session_that_has_ended_is_asked_no_balance(make: Make, how: str) -> None:
+    house = make(server="papercut")
+    device = house.device()
+    session = device.login().session
+    if how == "logout":
+        device.tell(Logout(session))
+    else:
+        device.login()
+    house.upstream.questions.clear()
+    assert device.tell(Query(1, session, "")) == QueryResult(1, ())
+    assert house.upstream.questions == []
+
+
+def test_another_devices_session_is_asked_no_balance(make: Make) -> None:
+    house = make(server="papercut")
+    session = house.device().login().session
+    assert house.device("copier-2", 32).tell(Query(1, session, "")) == QueryResult(1, ())
+
+
 def test_papercut_answers_no_other_query(make: Make) -> None:
     house = make(server="papercut")
     device = house.device()
@@ -308,6 +328,19 @@ def test_a_ping_that_the_server_does_not_answer_is_answered_by_locum(make: Make)
     assert device.answers(sequence) == []
     house.pass_time(1.1)
     assert device.answer(sequence) == Pong(0)
+
+
+def test_a_state_that_nobody_knows_does_not_reach_the_device_and_is_counted_and_told_once(make: Make) -> None:
+    house = make()
+    device = house.device()
+    house.told.clear()
+    house.upstream.silent = True
+    for _ in range(2):
+        sequence = device.ask(Ping())
+        house.say(house.upstream.under_way[-1], Pong(77))
+        assert device.answer(sequence) == Pong(0)
+    assert house.tally.counts["unknown-state"] == 2
+    assert [tell.text for tell in house.told] == ["hq: the server answered PING with state 77; taken as no answer"]
 
 
 @pytest.mark.parametrize("state", [State.GRACE, State.OFFLINE])

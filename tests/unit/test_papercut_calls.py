@@ -79,10 +79,26 @@ def test_what_is_no_answer_is_told_apart(body: bytes, reason: str) -> None:
     assert said.words
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
 def test_a_document_type_is_refused_whatever_its_encoding(encoding: str) -> None:
     bomb = (
         f"<?xml version='1.0' encoding='{encoding}'?><!DOCTYPE a [<!ENTITY b 'bbbbbbbb'>]>"
         "<methodResponse><params><param><value>&b;</value></param></params></methodResponse>"
     )
     assert decode_answer(bomb.encode(encoding)) == NotXmlRpc("other")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1", "windows-1252", "us-ascii"])
+def test_an_answer_is_read_in_the_encoding_that_it_declares(encoding: str) -> None:
+    name = "jorg" if encoding == "us-ascii" else "jörg"
+    body = (
+        f"<?xml version='1.0' encoding='{encoding}'?><methodResponse><params><param>"
+        f"<value>{name}</value></param></params></methodResponse>"
+    )
+    assert decode_answer(body.encode(encoding)) == Value(name)
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "no-such-encoding", "idna", "utf-7"])
+def test_an_encoding_that_cannot_be_read_is_no_answer(encoding: str) -> None:
+    body = f"<?xml version='1.0' encoding='{encoding}'?><methodResponse><params/></methodResponse>"
+    assert decode_answer(body.encode()) in (NotXmlRpc("other"), Value(None))

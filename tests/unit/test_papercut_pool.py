@@ -7,7 +7,7 @@ import pytest
 from protocols.papercut.calls import Value, encode_call
 from proxy.commands import Close, Command, Connect, Send
 from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost
-from proxy.dialects.papercut.pool import IDLE_FOR, Pool, Target
+from proxy.dialects.papercut.pool import DISTRUST_FOR, IDLE_FOR, Pool, Target
 from proxy.events import Channel, Closed, Connected, Event, Moment, Received
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 110\r\n\r\n" + (
@@ -190,3 +190,41 @@ def test_of_an_address_that_is_left_only_what_may_be_sent_once_stays(bench: Benc
     bench.answer(("hq", "a", 1))
     assert [(call, how) for call, how in bench.ended] == [(job, Value("ok"))]
     assert len(bench.pool) == 1
+
+
+def test_after_a_kept_connection_took_a_call_with_it_such_calls_get_new_ones_for_ten_minutes(bench: Bench) -> None:
+    channel = bench.kept()
+    bench.call(once=True)
+    bench.end(channel)
+    bench.kept()
+    bench.call(once=True)
+    (new,) = bench.connects()
+    bench.open(new)
+    bench.answer(new)
+    assert Close(new) in bench.out, "it is kept for nobody"
+    bench.out.clear()
+    bench.call()
+    assert bench.connects() == [], "what may be sent again uses the kept one"
+    bench.now += DISTRUST_FOR
+    again = bench.kept()
+    bench.call(once=True)
+    assert bench.sends() == [again]
+
+
+def test_a_new_connection_that_breaks_says_nothing_about_kept_ones(bench: Bench) -> None:
+    bench.call(once=True)
+    (channel,) = bench.connects()
+    bench.open(channel)
+    bench.end(channel)
+    bench.out.clear()
+    kept = bench.kept()
+    bench.call(once=True)
+    assert bench.sends() == [kept]
+
+
+def test_where_answers_are_doubted_the_kept_connections_go(bench: Bench) -> None:
+    channel = bench.kept()
+    call = Call(Kind.RECORD, encode_call("api.x"), lambda how, at: [], 3.0, fresh=True)
+    bench.do(bench.pool.submit(call, "a", bench.at()))
+    assert Close(channel) in bench.out
+    assert len(bench.connects()) == 1

@@ -17,7 +17,7 @@ import pytest
 
 from proxy.commands import Close, Command, Connect, Send
 from proxy.events import Closed, Connected, Event, Received
-from proxy.net import listening, stream
+from proxy.net import listening, stream, streams
 from proxy.net.crashpoints import AFTER_SEND, BEFORE_SEND
 from tests.unit.stream_bench import Bench, Script, free_port
 
@@ -239,6 +239,29 @@ def test_connections_beyond_the_limit_are_closed_and_counted(
     fourth = device(stack, port)
     fourth.sendall(b"room again")
     assert bench.meanwhile(lambda: fourth.recv(100)) == b"room again"
+
+
+def test_who_has_too_many_connections_is_told_once_a_minute(
+    bench: Bench, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "MOST_OF_ONE", 1)
+    port = listen(bench, Script())
+    kept = device(stack, port)
+
+    def turned_away(number: int) -> None:
+        over = device(stack, port)
+        assert bench.meanwhile(lambda: over.recv(100)) == b""
+        assert bench.driver.losses() == {"too-many-connections": number}
+
+    turned_away(1)
+    turned_away(2)
+    (tell,) = bench.told
+    assert tell.text == "1 connections of 127.0.0.1 are open; more of it are turned away"
+    assert (tell.level, tell.context["client"]) == ("warning", "127.0.0.1")
+    monkeypatch.setattr(streams, "SAY_AGAIN", 0.0)
+    turned_away(3)
+    assert len(bench.told) == 2
+    kept.close()
 
 
 def test_no_connection_waits_for_small_pieces_and_all_are_watched_over(bench: Bench, stack: ExitStack) -> None:

@@ -211,6 +211,28 @@ def test_a_chain_is_followed_and_an_intermediate_authority_alone_is_trusted(
     assert bench.driver.losses() == {}
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("offered", [["ct"], ["h2", "http/1.1"]], ids="+".join)
+def test_an_application_protocol_that_nobody_knows_is_ignored_and_none_selected(
+    bench: Bench, offered: list[str], version: ssl.TLSVersion
+) -> None:
+    port = listen(bench, Script(echo), Tls(certificate=SERVER.certificate, key=SERVER.key))
+    context = ssl.create_default_context(cadata=CA.certificate.decode())
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(offered)
+
+    def offer() -> tuple[str | None, bytes]:
+        with (
+            socket.create_connection(("127.0.0.1", port), 3) as raw,
+            context.wrap_socket(raw, server_hostname="server.lab") as over,
+        ):
+            over.sendall(b"hello")
+            return over.selected_alpn_protocol(), over.recv(100)
+
+    assert bench.meanwhile(offer) == (None, b"hello")
+    assert bench.driver.losses() == {}
+
+
 def test_our_own_chain_is_shown_to_devices(bench: Bench, tmp_path: Path) -> None:
     middle = certificate("Middle CA", CA, ca=True)
     leaf = certificate("server", middle, names=("server.lab",))

@@ -127,6 +127,8 @@ def test_pages_alone_are_a_job_and_nothing_else_is() -> None:
         ([job(3, 2), job(1, 9)], JobFields("", "", 2), "kind-unreadable"),
         ([job(3, 2), job(7, 2)], JobFields("", "", 2), "duplex-unreadable"),
         ([job(3, b"2")], None, "pages-unreadable"),
+        ([job(3, 2), job(5, 1 << 31)], JobFields("", "", 2), "sheets-unreadable"),
+        ([job(3, 2), job(6, 0xFFFFFFFF)], JobFields("", "", 2), "copies-unreadable"),
         ([job(3, b"2"), job(4, 1)], None, "pages-unreadable, pages-missing"),
         ([job(3, 2), job(3, 4)], JobFields("", "", 2), "vendor-attribute-contradicts-itself"),
         ([job(3, 2), job(3, 2)], JobFields("", "", 2), None),
@@ -143,6 +145,25 @@ def test_what_cannot_be_is_named_and_the_rest_is_read(
     request = told(STOP, (Type.USER_NAME, b"alice"), *attributes)
     assert (request.status, request.user_name) == (Status.STOP, "alice")
     assert (request.job, request.problem) == (kept, problem)
+
+
+def test_a_page_count_that_no_copier_reaches_is_read_as_absent_and_named() -> None:
+    most = (1 << 31) - 1
+    assert told(STOP, job(3, most), job(4, most)).job == JobFields("", "", most, most)
+    for count in (most + 1, 0xFFFFFFFF):
+        request = told(STOP, job(2, b"17"), job(3, count))
+        assert (request.job, request.problem) == (None, "pages-unreadable")
+        request = told(STOP, job(3, 12), job(4, count))
+        assert (request.job, request.problem) == (JobFields("", "", 12), "color-pages-unreadable")
+
+
+def test_a_page_count_in_digits_has_the_same_bound() -> None:
+    lines = ("VENDOR Maker 4711", "BEGIN-VENDOR Maker", "ATTRIBUTE Maker-Pages 1 string", "END-VENDOR Maker", "")
+    table = parse_dictionary("\n".join(lines))
+    mapping = mapping_from_names(table, {"pages": "Maker-Pages"})
+    assert told(STOP, job(1, b"2147483647", 4711), mapping=mapping).job == JobFields("", "", 2147483647)
+    request = told(STOP, job(1, b"2147483648", 4711), mapping=mapping)
+    assert (request.job, request.problem) == (None, "pages-unreadable")
 
 
 def test_text_that_is_no_utf_8_is_shown_with_replacement_characters() -> None:

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from protocols.errors import Malformed, TooLarge
-from protocols.terminal.frames import Decoder, Frame, Type
+from protocols.terminal.frames import CHECKSUM_SIZE, HEADER_SIZE, Decoder, Frame, Type
 from protocols.terminal.messages import (
     ALL_PERMISSIONS,
     FORWARDER,
@@ -49,6 +49,7 @@ from protocols.terminal.messages import (
     contents,
     decode,
     encode,
+    raw_contents,
 )
 
 JOB = Job(7, 90001, Kind.COPY, 1_000, 2_000, 12, 4, 6, 1, 1, "A4", "Überweisung.pdf", "")
@@ -275,6 +276,22 @@ def test_reserved_flags_make_no_other_content() -> None:
 def test_what_moves_between_two_texts_is_another_content() -> None:
     one = dataclasses.replace(JOB, paper="A", document="4x")
     assert contents(one) != contents(dataclasses.replace(JOB, paper="A4", document="x"))
+
+
+def raw(made: Job) -> bytes:
+    return encode(made, 1)[HEADER_SIZE:-CHECKSUM_SIZE]
+
+
+def test_a_payload_in_utf_8_has_the_content_of_its_job() -> None:
+    for made in (JOB, dataclasses.replace(JOB, session=0), dataclasses.replace(JOB, flags=0xFFFF)):
+        assert raw_contents(raw(made)) == contents(JOB)
+
+
+def test_what_is_no_utf_8_is_compared_octet_by_octet() -> None:
+    head, tail = JOB_PAYLOAD[:49] + b"\x02A4", b"\x00"
+    one, other = (head + b"\x04" + octets + tail for octets in (b"\xff\xfe\x00x", b"\xff\xfd\x00x"))
+    assert raw_contents(one) != raw_contents(other)
+    assert raw_contents(one) == raw_contents(b"\x01" + one[1:])
 
 
 def test_errors_name_no_card_and_no_code() -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from protocols.papercut.calls import Argument, Fault, Value, encode_call
 from proxy.commands import Command
-from proxy.dialects.papercut.http import Nonsense, Said, Status
+from proxy.dialects.papercut.http import CUT, Nonsense, Said, Status
 from proxy.events import Moment
 
 PATIENCE = 1.5
@@ -49,7 +49,8 @@ Done = Callable[[Ended, Moment], list[Command]]
 @dataclass(slots=True, eq=False)
 class Call:
     """One call. `timeout`: seconds from its first sending. `once`: never sent twice, and never over a connection that
-    has been idle for long. `began` is when it was first given to the pool.
+    has been idle for long. `fresh`: what came over the kept connections is doubted, so it goes over a new one and they
+    go. `began` is when it was first given to the pool.
     """
 
     kind: Kind
@@ -57,6 +58,8 @@ class Call:
     done: Done
     timeout: float
     once: bool = False
+    fresh: bool = False
+    method: str = ""
     began: float = 0.0
     again: bool = False
 
@@ -73,10 +76,13 @@ class Server(Protocol):
     def submit(self, call: Call, at: Moment) -> list[Command]: ...
 
 
-def ask(server: Server, kind: Kind, done: Done, at: Moment, method: str, *more: Argument) -> list[Command]:
-    """Submit a call that may be sent again without harm."""
+def ask(
+    server: Server, kind: Kind, done: Done, at: Moment, method: str, *more: Argument, fresh: bool = False
+) -> list[Command]:
+    """Submit a call that may be sent again without harm. `fresh`: see `Call`."""
     timeout = server.answer_timeout * PATIENCE
-    return server.submit(Call(kind, encode_call(f"api.{method}", server.token, *more), done, timeout), at)
+    body = encode_call(f"api.{method}", server.token, *more)
+    return server.submit(Call(kind, body, done, timeout, fresh=fresh, method=method), at)
 
 
 def words_of(ended: Fault | Status | Nonsense | Lost) -> str:
@@ -84,6 +90,13 @@ def words_of(ended: Fault | Status | Nonsense | Lost) -> str:
     if isinstance(ended, Fault):
         return f"the server's fault: {ended.text}"
     return ended.words
+
+
+def broke(ended: Ended) -> bool:
+    """Whether the connection ended before the answer did."""
+    if isinstance(ended, Lost):
+        return not ended.timed_out
+    return isinstance(ended, Nonsense) and ended.reason == CUT
 
 
 def text_of(value: Value) -> str:

@@ -15,7 +15,7 @@ from protocols.papercut.calls import Fault, Value, encode_call
 from protocols.papercut.jobs import job_details
 from protocols.papercut.times import local_text
 from proxy.commands import Command, Keep, Tell
-from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost, words_of
+from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost, broke, words_of
 from proxy.dialects.papercut.handing import Books, Carrier, MarkedAsSent, PutBack, job_of
 from proxy.dialects.papercut.outbox import Outbox
 from proxy.dialects.papercut.parcels import Parcel, Parcels, Stage, key_of
@@ -33,6 +33,7 @@ EQUAL_FAULTS = 3
 TRY_EVERY = 60.0
 TRIED_BEFORE = 90.0
 AFTER_DOUBTS = 5.0
+NEVER = float("-inf")
 SOON = 1.0
 
 
@@ -64,7 +65,10 @@ class Desk:
         self._equal = ""
         self._equal_users: set[str] = set()
         self._doubted: set[str] = set()
-        self._cut_at = float("-inf")
+        self._held_for_doubts = False
+        self._cut_at = NEVER
+        self._broken_at = self._asking_until = NEVER
+        self._wary = False
         self._unwritten: list[tuple[float, PutBack]] = []
         self._quiet_since = 0.0
 
@@ -132,8 +136,10 @@ class Desk:
 
     def _postpone(self, parcel: Parcel, failed: Failed, at: Moment) -> list[Command]:
         """The server could not be asked whose it is: the record is nobody's yet, and waits with growing pauses."""
-        verdict = after_unanswered(parcel.item, False, at)
         why = f"not looked up yet: {failed.words}"
+        if failed.broke:
+            return self._put_back(parcel, why, at, SOON)
+        verdict = after_unanswered(parcel.item, False, at)
         return self._put_back(parcel, why, at, verdict.pause, tries=verdict.tries)
 
     # Sending
@@ -156,6 +162,8 @@ class Desk:
         settling = (Stage.SETTLING,) if self._books.unwritten else ()
         busy = self.parcels.count(Stage.MARKING, Stage.CALLING, Stage.JUDGING, *settling)
         room = min(self._outbox.window - busy, self.watermark.left)
+        if self._wary:
+            room = min(room, 1 - self._sent_since_the_break)
         chosen = self.parcels.next(room, lambda parcel: self.watermark.allows(parcel.seq, at.now))
         self.watermark.used(len(chosen))
         to_mark = [parcel for parcel in chosen if not parcel.marked]
@@ -194,6 +202,8 @@ class Desk:
             return self._put_back(parcel, "it was corrected meanwhile", at)
         if not may_send or (self.held and not parcel.trial):
             return self._put_back(parcel, "contact lost" if not self.held else "the drain pauses", at)
+        if at.now < self._asking_until:
+            return self._put_back(parcel, "a connection broke", at)
         return self._call(parcel, at)
 
     def not_kept(self, event: NotKept) -> list[Command]:
@@ -234,6 +244,7 @@ class Desk:
 
     def _ended(self, parcel: Parcel, how: Ended, at: Moment) -> list[Command]:
         parcel.call = None
+        self._wary = self._wary and not isinstance(how, Value | Fault)
         if isinstance(how, Value):
             return self._delivered(parcel, at)
         if isinstance(how, Fault):
@@ -242,19 +253,39 @@ class Desk:
             return self._server.confirm(at)
         if isinstance(how, Lost) and not how.written:
             return self._put_back(parcel, f"not delivered: {how.words}", at, SOON)
-        return self._in_doubt(parcel, words_of(how), at)
+        return self._in_doubt(parcel, words_of(how), broke(how), at)
 
-    def _in_doubt(self, parcel: Parcel, why: str, at: Moment) -> list[Command]:
-        """Nobody knows. A server that is there and gives no answer to any record gets no more of them for a while."""
+    def _in_doubt(self, parcel: Parcel, why: str, cut: bool, at: Moment) -> list[Command]:
+        """Nobody knows. A server that is there and gives no answer to any record gets no more of them for a while.
+
+        What breaks together (`cut`: the connection ended) is one cut and counts once: no more is sent until the
+        server has answered something, and then one record goes alone.
+        """
         doubted = self._books.in_doubt(parcel.item, why, at, user=parcel.user, unknown_card=parcel.unknown)
         commands = self._settled(parcel, doubted, at)
-        if parcel.called_at > self._cut_at and not self.held:
+        counts = parcel.called_at > self._cut_at
+        if cut and counts:
+            counts = parcel.called_at > self._broken_at
+            if counts:
+                self._broken_at, self._wary = at.now, True
+                self._asking_until = at.now + self.settings.answer_timeout
+                commands += self._server.confirm(at)
+        if counts and not self.held:
             self._doubted.add(key_of(parcel.user))
             if len(self._doubted) >= EQUAL_FAULTS:
                 self._doubted = set()
                 text = f"{self._books.name}: it is not known of several records whether the server took them ({why})"
                 commands += self._hold(why, text, AFTER_DOUBTS, at)
+                self._held_for_doubts = True
         return commands
+
+    @property
+    def _sent_since_the_break(self) -> int:
+        """How many records are on their way that were not when the connection broke."""
+        return sum(
+            parcel.stage is Stage.MARKING or (parcel.stage is Stage.CALLING and parcel.called_at > self._broken_at)
+            for parcel in self.parcels
+        )
 
     def _delivered(self, parcel: Parcel, at: Moment) -> list[Command]:
         item, facts = parcel.item, parcel.item.facts
@@ -285,6 +316,7 @@ class Desk:
 
     def confirmed(self, well: bool, words: str, asked_at: float, at: Moment) -> list[Command]:
         """Whether the server takes calls at all, asked at `asked_at`: it decides what earlier faults meant."""
+        self._asking_until = NEVER
         judged = [parcel for parcel in self._judging if parcel.fault_at <= asked_at]
         self._judging = [parcel for parcel in self._judging if parcel.fault_at > asked_at]
         commands: list[Command] = []
@@ -313,6 +345,7 @@ class Desk:
 
     def _hold(self, why: str, text: str, pause: float, at: Moment) -> list[Command]:
         self.held, self.trial, self._trial_at = why, False, at.now + pause
+        self._held_for_doubts = False
         told = f"{text}; forwarding pauses, one record a minute is tried"
         return [
             *self.withdraw("the drain pauses", at),
@@ -321,12 +354,19 @@ class Desk:
 
     def release(self) -> None:
         """The row of equal faults is broken, or a person wants the records tried: the drain goes on."""
-        self.held, self.trial = "", False
+        self.held, self.trial, self._held_for_doubts = "", False, False
         self._equal, self._equal_users, self._doubted = "", set(), set()
 
     def contact_lost(self, at: Moment) -> list[Command]:
-        """The server is away: what it cannot have waits again. What was sent is left to its own time."""
+        """The server is away: what it cannot have waits again. What was sent is left to its own time.
+
+        It explains the doubts: they hold nothing back when the server is there again.
+        """
         self._cut_at = at.now
+        self._wary, self._asking_until = False, NEVER
+        self._doubted = set()
+        if self._held_for_doubts:
+            self.held, self.trial, self._held_for_doubts = "", False, False
         self.watermark.lapse()
         # A card may have another owner when the server is back.
         self.forget()

@@ -14,6 +14,8 @@ from protocols.papercut.calls import CONTENT_TYPE, LARGEST_ANSWER, Fault, NotXml
 
 GATEWAY = (502, 503, 504)
 MOST_FRAMING = 65_536
+CUT = "cut-answer"
+"""The reason of an answer that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Line:
             return self._read()
         except h11.RemoteProtocolError:
             if not data:
-                return self._over(Nonsense("cut-answer", "an answer that was cut off") if self.heard else None)
+                return self._over(Nonsense(CUT, "an answer that was cut off") if self.heard else None)
             return self._over(Nonsense("no-http", "something that is no HTTP"))
 
     def _read(self) -> Said | None:

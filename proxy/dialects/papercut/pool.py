@@ -2,7 +2,8 @@
 
 A call takes the idle connection that was used last, else a new one; past the limit it queues, logins first. A call that
 may be sent only once never goes over a connection that has been idle for more than two seconds: the server may be about
-to close it. Any other call that meets a kept connection closed under it is sent again over a new one, once.
+to close it. Any other call that meets a kept connection closed under it is sent again over a new one, once. Where a
+call of the first kind was lost that way, the server closes kept connections without a word: such calls get new ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from proxy.events import Channel, Closed, Connected, Flow, Moment, Received
 
 FRESH = 2.0
 IDLE_FOR = 30.0
+DISTRUST_FOR = 600.0
 
 EndedCall = Callable[[str, Call, Ended, Moment], list[Command]]
 
@@ -60,6 +62,8 @@ class Pool:
         self._connections: dict[Channel, _Connection] = {}
         self._idle: dict[str, list[_Connection]] = {}
         self._queue: dict[str, list[tuple[tuple[Kind, bool], int, Call]]] = {}
+        self._distrusted: dict[str, float] = {}
+        """Until when no kept connection to this address may carry a call that may be sent only once."""
         self.for_people = 0
         """How many of `limit` are kept free of records."""
 
@@ -69,14 +73,14 @@ class Pool:
     def submit(self, call: Call, address: str, at: Moment) -> list[Command]:
         """Send a call, or queue it."""
         call.began = call.began or at.now
+        commands = self._retire(address) if call.fresh else []
         idle = self._idle.get(address, [])
-        if idle and not (call.once and at.now - idle[-1].idle_since > FRESH):
+        if idle and not (call.once and self._doubtful(idle[-1], at)):
             return self._write(idle.pop(), call)
-        commands: list[Command] = []
         if idle and not self._may_open(call):
             commands += self._drop(idle[0])
         if self._may_open(call):
-            return commands + self._open(call, address)
+            return commands + self._open(call, address, last=call.once and self._distrusts(address, at))
         heapq.heappush(self._queue.setdefault(address, []), ((call.kind, not call.once), next(self._order), call))
         return commands
 
@@ -140,6 +144,8 @@ class Pool:
         if said is None and connection.used > 1 and not line.heard and not call.once and not call.again:
             call.again = True
             return self._open(call, connection.address)
+        if call.once and connection.used > 1 and not line.heard:
+            self._distrusted[connection.address] = event.at.now + DISTRUST_FOR
         lost = Lost(event.text, written=connection.is_open, refused=event.refused, opened=connection.is_open)
         commands = self._told(connection.address, call, said or lost, event.at)
         return commands + self._next(connection.address, event.at)
@@ -172,12 +178,8 @@ class Pool:
     def renew(self, target: Target) -> list[Command]:
         """Other settings: what is under way is still answered over its own connection, which then goes."""
         self.target = target
-        commands: list[Command] = []
-        for connection in list(self._connections.values()):
-            connection.last = True
-            if connection.call is None and connection.is_open:
-                commands += self._drop(connection)
-        return commands
+        self._distrusted.clear()
+        return [command for address in self._addresses() for command in self._retire(address)]
 
     def leave(self, address: str, at: Moment, to: str | None = None) -> list[Command]:
         """An address is not used any more. Calls that may be sent again go to another one, if one is given. Those that
@@ -202,16 +204,35 @@ class Pool:
                 commands += self._told(address, call, lost, at)
         return commands
 
+    def _addresses(self) -> set[str]:
+        return {connection.address for connection in self._connections.values()}
+
+    def _retire(self, address: str) -> list[Command]:
+        """The connections to this address go, each as soon as it is free."""
+        commands: list[Command] = []
+        for connection in [each for each in self._connections.values() if each.address == address]:
+            connection.last = True
+            if connection.call is None and connection.is_open:
+                commands += self._drop(connection)
+        return commands
+
+    def _doubtful(self, connection: _Connection, at: Moment) -> bool:
+        """Whether the server may be about to close it."""
+        return self._distrusts(connection.address, at) or at.now - connection.idle_since > FRESH
+
+    def _distrusts(self, address: str, at: Moment) -> bool:
+        return at.now < self._distrusted.get(address, float("-inf"))
+
     def _may_open(self, call: Call) -> bool:
         """Whether there is room for another connection, for this call."""
         if call.kind is Kind.PROBE:
             return True
         return len(self._connections) < self.limit - (self.for_people if call.kind is Kind.RECORD else 0)
 
-    def _open(self, call: Call, address: str) -> list[Command]:
+    def _open(self, call: Call, address: str, *, last: bool = False) -> list[Command]:
         channel: Channel = (self._name, address, next(self._numbers))
         target = self.target
-        self._connections[channel] = _Connection(channel, address, Line(target.host, target.path), call)
+        self._connections[channel] = _Connection(channel, address, Line(target.host, target.path), call, last=last)
         return [Connect(channel, self._owner, address, target.port, target.timeout, target.tls)]
 
     def _write(self, connection: _Connection, call: Call) -> list[Command]:

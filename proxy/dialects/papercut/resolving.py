@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from protocols.papercut.calls import Fault, Value
 from protocols.papercut.cards import numbers_to_try
 from proxy.commands import Command, Tell
-from proxy.dialects.papercut.calls import Ended, Kind, Server, ask, is_true, text_of, words_of
+from proxy.dialects.papercut.calls import Ended, Kind, Server, ask, broke, is_true, text_of, words_of
 from proxy.dialects.papercut.http import Status
 from proxy.events import Moment
 
@@ -36,10 +36,13 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The server could not be asked, or could not say. `said`: it answered, but with an error of its own."""
+    """The server could not be asked, or could not say. `said`: it answered, but with an error of its own. `broke`: the
+    connection ended, so it may be asked again soon.
+    """
 
     words: str
     said: bool
+    broke: bool = False
 
 
 Answer = Owner | Failed
@@ -64,7 +67,7 @@ def failure(ended: Ended) -> Failed:
     """A call that gave no value, as a failure."""
     if isinstance(ended, Value):
         return Failed("an answer that makes no sense", said=True)
-    return Failed(words_of(ended), said=isinstance(ended, Fault | Status))
+    return Failed(words_of(ended), said=isinstance(ended, Fault | Status), broke=broke(ended))
 
 
 class LookUp:

@@ -93,6 +93,7 @@ class PapercutUpstream(WatchedUpstream):
             commands += self.desk.withdraw("the settings were changed", at)
             commands += self.pool.renew(settings.target)
             self._refuses_all = ""
+            self._odd.clear()
             self._settings_since = at.now
             self.hosts.replace([])
         self.desk.configure(settings)
@@ -174,6 +175,9 @@ class PapercutUpstream(WatchedUpstream):
         return []
 
     def cut(self, why: str, at: Moment) -> list[Command]:
+        # What it answered before says nothing about a server that is away.
+        self._refuses_all = ""
+        self._odd.clear()
         return self.desk.contact_lost(at)
 
     def retry(self, seq: int, order_key: str, at: Moment) -> list[Command]:
@@ -206,7 +210,7 @@ class PapercutUpstream(WatchedUpstream):
 
     def _say_trouble(self, at: Moment) -> list[Command]:
         mark, held = self.desk.watermark, self.desk.held
-        self.trouble = self._refuses_all or mark.stopped or mark.hindered
+        self.trouble = self._refuses_all or mark.stopped or mark.hindered or "; ".join(self._odd.values())
         if not self.trouble and held:
             self.trouble = f"forwarding pauses, one record a minute is tried: {held}"
         if self._refuses_all:

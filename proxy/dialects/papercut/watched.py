@@ -28,6 +28,11 @@ PROBE_SOON = 0.5
 PROBE_IN_TROUBLE = 2.0
 DOUBT_EVERY = 1.0
 JUST_NOW = 0.1
+TYPES: dict[str, tuple[type, ...]] = {
+    "getTotalUsers": (int, float, str),
+    "lookUpUserNameByCardNo": (str, type(None)),
+}
+"""What these calls return; some servers tell numbers as text."""
 FOR_PEOPLE = 16
 """Connections that records never take."""
 FOR_RECORDS = 2
@@ -58,6 +63,8 @@ class WatchedUpstream(Upstream):
         self._tally = tally
         self._fingerprint = fingerprint
         self._refuses_all = ""
+        self._odd: dict[str, str] = {}
+        """By method: the answers that are values of a wrong type, in words."""
         self._confirming = False
         self._doubted = float("-inf")
         self._settings_since = float("-inf")
@@ -134,7 +141,7 @@ class WatchedUpstream(Upstream):
 
     def _probe_call(self, done: Callable[[Ended, Moment], list[Command]]) -> Call:
         body = encode_call("api.getTotalUsers", self.token)
-        return Call(Kind.PROBE, body, done, self.answer_timeout)
+        return Call(Kind.PROBE, body, done, self.answer_timeout, method="getTotalUsers")
 
     def _ended(self, address: str, call: Call, how: Ended, at: Moment) -> list[Command]:
         # What was asked with other settings says nothing about these.
@@ -170,7 +177,7 @@ class WatchedUpstream(Upstream):
             text = f"{self.name}: {host.address} port {self.settings.port} answers {how.words}"
             commands += self._say("status", text, at)
         if isinstance(how, Value):
-            return commands
+            return commands + self._typed(call.method, how.value, at)
         if call.kind is Kind.PROBE:
             return commands + self._refused_all(how, at)
         # It may be about this one call only; a record's own fault is looked into by whoever sent it.
@@ -178,6 +185,15 @@ class WatchedUpstream(Upstream):
             self._doubted = at.now
             commands += self.confirm(at)
         return commands
+
+    def _typed(self, method: str, value: object, at: Moment) -> list[Command]:
+        """Whether a value is of the type that this call returns: it is trouble if not, and no outage."""
+        if method not in TYPES or isinstance(value, TYPES[method]):
+            self._odd.pop(method, None)
+            return []
+        what = {list: "an array", dict: "a struct", type(None): "nothing"}.get(type(value), type(value).__name__)
+        self._odd[method] = f"the server answers api.{method} with a value of another type ({what})"
+        return self._say("type", f"{self.name}: {self._odd[method]}", at)
 
     def _refused_all(self, how: Fault | Status, at: Moment) -> list[Command]:
         if isinstance(how, Fault):
@@ -188,6 +204,8 @@ class WatchedUpstream(Upstream):
         return self.withdraw(self._refuses_all, at)
 
     def _nothing_heard(self, host: Host, call: Call, how: Nonsense | Lost, at: Moment) -> list[Command]:
+        if self._refuses_all and call.kind is Kind.PROBE and isinstance(how, Nonsense):
+            self._refuses_all = f"the server answered with {how.words}" if self.link.state.relays else ""
         if isinstance(how, Nonsense):
             return self._strange(host, how.reason, how.words, at)
         if how.refused:

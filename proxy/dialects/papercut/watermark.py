@@ -93,6 +93,7 @@ class Watermark:
         self._busy = False
         self._again_at = 0.0
         self._take_over = False
+        self._read_again = False
 
     def allows(self, seq: int, now: float) -> bool:
         """Whether this record may be sent under the mark that stands at the server."""
@@ -110,8 +111,11 @@ class Watermark:
         return needed > self._highest or self._left <= BATCH // 2 or now >= self._granted + HOLDS_FOR / 2
 
     def lapse(self) -> None:
-        """Contact was lost, or the server is another one: nothing more goes under the mark that was written."""
+        """Contact was lost, or the server is another one: nothing more goes under the mark that was written, and what
+        it said of the mark counts no more.
+        """
         self._highest = -1
+        self.hindered = ""
 
     @property
     def left(self) -> int:
@@ -158,6 +162,12 @@ class Watermark:
         said = text_of(ended).strip()
         commands: list[Command] = []
         found = mark_from(said)
+        expected = found in self._known if said else not self._known
+        if not expected and not self._take_over and not self._read_again:
+            # It may be the answer to another call: what stops forwarding, or makes Locum write, is read twice.
+            self._read_again = True
+            return ask(self._server, Kind.RECORD, self._read, at, "getConfigValue", self.value, fresh=True)
+        self._read_again = False
         if self._take_over:
             text = f"{self._upstream}: this appliance has taken over the mark '{self.value}' at the server"
             commands.append(Tell("warning", text, {"upstream": self._upstream}))
@@ -220,7 +230,7 @@ class Watermark:
         return self._failed("" if silent else f"the mark '{self.value}' cannot be {did}: {words}", pause, at)
 
     def _failed(self, words: str, pause: float, at: Moment) -> list[Command]:
-        self._busy, self._next = False, None
+        self._busy, self._next, self._read_again = False, None, False
         self.hindered = words
         self._again_at = at.now + pause
         return []

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.terminal.frames import Frame, Type, encode_frame
-from protocols.terminal.messages import DUPLEX, Job, JobAck, JobStatus, Kind, contents
+from protocols.terminal.messages import DUPLEX, Job, JobAck, JobStatus, Kind, raw_contents
 from proxy.commands import Command, Keep, Send
 from proxy.dialects.terminal.connection import Connection
 from proxy.dialects.terminal.gaps import Gap, Gaps
@@ -86,7 +86,7 @@ class Jobs:
 
     def asked(self, connection: Connection, frame: Frame, job: Job, at: Moment) -> list[Command]:
         """A JOB came in."""
-        device, content = connection.device, contents(job)
+        device, content = connection.device, raw_contents(frame.payload)
         if why := _impossible(job):
             reply = connection.reply(JobAck(job.job, JobStatus.REFUSED), frame.sequence)
             return reply + self.quarantine(connection, frame, "impossible-job", why, at)

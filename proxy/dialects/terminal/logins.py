@@ -47,6 +47,7 @@ STATUS = {
     Verdict.UNAVAILABLE: LoginStatus.UNAVAILABLE,
     Verdict.LIMIT: LoginStatus.LIMIT,
 }
+KNOWN = frozenset(LoginStatus)
 OUTCOMES: dict[int, str] = {
     LoginStatus.GRANTED: "granted",
     LoginStatus.LOCKED: "locked",
@@ -77,7 +78,9 @@ class Logins:
         """A LOGIN came in."""
         login = DeviceLogin(self, connection, frame, message)
         if message.method not in METHODS:
-            return self._refuse(login, LoginStatus.METHOD, METHOD_LINE, "unknown method", "locum", at)
+            cards_only = self._shared.lines is None and self._shared.state(login.device) is not State.OFFLINE
+            line = CARDS_ONLY_LINE if cards_only else METHOD_LINE
+            return self._refuse(login, LoginStatus.METHOD, line, "unknown method", "locum", at)
         self._open[login] = None
         if self._shared.state(login.device) is State.OFFLINE and not self._tries_first(login, at):
             return self._decide(login, at)
@@ -115,7 +118,12 @@ class Logins:
             return self.no_answer(login, f"it replied with type 0x{reply.type:02x}", at)
         granted = result.status == LoginStatus.GRANTED
         if granted and is_locums(result.session):
-            return self._breach(login, at)
+            words = "the server granted a session number with bit 63 set, which is Locum's"
+            return self._breach(login, "session-number", words, at)
+        if granted and not result.session:
+            return self._breach(login, "session-number", "the server granted a login without a session number", at)
+        if result.status not in KNOWN:
+            return self._breach(login, "unknown-status", f"the server answered LOGIN with status {result.status}", at)
         outcome = OUTCOMES.get(result.status, "refused")
         if login.decided or login.connection.closed:
             return self._late(login, outcome, result, at)
@@ -123,7 +131,7 @@ class Logins:
             return self._decide(login, at)
         self._done(login)
         session = None
-        if granted and result.session:
+        if granted:
             until = at.wall + SERVERS_SESSION
             session = self._session(login, result.session, Mode.ONLINE, until, at, result.user)
         teaches = result.status in (LoginStatus.GRANTED, LoginStatus.REFUSED)
@@ -183,21 +191,22 @@ class Logins:
         teaches = result.status in (LoginStatus.GRANTED, LoginStatus.REFUSED)
         kept = self._ledger(login, outcome, "server", result.message, at, user=result.user, teaches=teaches, late=True)
         lines = self._shared.lines
-        if outcome != "granted" or not result.session or lines is None:
+        if outcome != "granted" or lines is None:
             return [kept]
         # A sequence that no device gets to by counting.
         sequence = 0x80000000 | int.from_bytes(at.random(4, f"late {self._draw()}"), "big")
         payload = result.session.to_bytes(8, "big")
         return [kept, *lines.relay(login.device, Frame(Type.LOGOUT, sequence, payload), Logout(result.session), at)]
 
-    def _breach(self, login: DeviceLogin, at: Moment) -> list[Command]:
+    def _breach(self, login: DeviceLogin, reason: str, words: str, at: Moment) -> list[Command]:
+        """The server said what no server may say: it must not reach the device, and counts as no answer."""
         upstream = self._shared.upstream.name
-        text = f"{upstream}: the server granted a session number with bit 63 set, which is Locum's; taken as no answer"
+        text = f"{upstream}: {words}; taken as no answer"
         told = [
             replace(command, alarm="server") if isinstance(command, Tell) else command
-            for command in self._shared.tally.note("session-number", upstream, text, at.now)
+            for command in self._shared.tally.note(reason, upstream, text, at.now)
         ]
-        return told + self.no_answer(login, "it granted a session number that is not its own", at)
+        return told + self.no_answer(login, words, at)
 
     # Locum
 

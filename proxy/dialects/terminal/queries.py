@@ -7,6 +7,7 @@ that Locum would have given. A PaperCut server is asked for one thing only, the 
 
 from __future__ import annotations
 
+from protocols.errors import ProtocolError
 from protocols.terminal.frames import REPLY_BIT, Frame
 from protocols.terminal.messages import (
     Logout,
@@ -16,7 +17,9 @@ from protocols.terminal.messages import (
     Query,
     QueryResult,
     QueryStatus,
+    TerminalState,
     What,
+    decode,
 )
 from proxy.asking import CardAnswer, CardQuestion
 from proxy.commands import Command
@@ -26,6 +29,7 @@ from proxy.events import Moment
 from storage.records import Mode
 
 KNOWN = frozenset(What)
+STATES = frozenset(TerminalState)
 
 
 class SmallRequest(Asked):
@@ -38,6 +42,8 @@ class SmallRequest(Asked):
 
     def replied(self, reply: Frame, at: Moment) -> list[Command]:
         proper = reply.type == self.frame.type | REPLY_BIT and not isinstance(self.own, LogoutAck)
+        if proper and self.own is None and (state := _strange_state(reply)) is not None:
+            return self.queries.strange_state(state, at) + self.fall_back()
         return self.pass_on(reply) if proper else self.fall_back()
 
     def not_relayed(self, why: str, at: Moment) -> list[Command]:
@@ -65,6 +71,12 @@ class Queries:
             return shared.relay(asked, shared.lines, at)
         return asked.fall_back()
 
+    def strange_state(self, state: int, at: Moment) -> list[Command]:
+        """The server has answered a PING with a state that nobody knows: counted, and taken as no answer."""
+        upstream = self.shared.upstream.name
+        text = f"{upstream}: the server answered PING with state {state}; taken as no answer"
+        return self.shared.tally.note("unknown-state", upstream, text, at.now)
+
     def logged_out(self, connection: Connection, frame: Frame, logout: Logout, at: Moment) -> list[Command]:
         """A drill ends no session of the server's: the server is told of its end all the same."""
         shared = self.shared
@@ -88,11 +100,13 @@ class Queries:
         return asked.fall_back() if is_locums(query.session) else shared.relay(asked, shared.lines, at)
 
     def _balance(self, asked: SmallRequest, query: Query, at: Moment) -> list[Command]:
-        session = self.shared.site.sessions.marked(asked.device, mark_of(query.session))
-        if query.what != What.BALANCE or (session is not None and session.mode is not Mode.ONLINE):
+        if query.what != What.BALANCE:
             return asked.fall_back()
-        if session is None:
+        session = self.shared.site.sessions.on(asked.device)
+        if session is None or session.session != mark_of(query.session):
             return asked.answer(QueryResult(QueryStatus.REFUSED, ()))
+        if session.mode is not Mode.ONLINE:
+            return asked.fall_back()
         self.shared.deadlines.add(asked, at.now + self.shared.upstream.answer_timeout)
         return self.shared.upstream.ask_card(CardQuestion(session.card, asked.device, self, asked), at)
 
@@ -104,6 +118,14 @@ class Queries:
         if answer.trouble or answer.balance is None:
             return asked.fall_back()
         return asked.answer(QueryResult(QueryStatus.DONE, (_money(answer.balance),)))
+
+
+def _strange_state(reply: Frame) -> int | None:
+    try:
+        message = decode(reply)
+    except ProtocolError:
+        return -1
+    return message.state if isinstance(message, Pong) and message.state not in STATES else None
 
 
 def _money(hundredths: int) -> str:
