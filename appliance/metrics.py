@@ -117,7 +117,7 @@ class Figures:
         yield from (logins, jobs, forwarded, commits)
         if rates.login_seconds:
             durations = HistogramMetricFamily(
-                "locum_login_seconds", "Seconds from a login's arrival to its answer.", labels=["decided_by"]
+                "locum_login_seconds", "Seconds from the decision on a login to its answer.", labels=["decided_by"]
             )
             for decided_by, took in rates.login_seconds.items():
                 durations.add_metric([decided_by], _buckets(took), took.total)

@@ -53,7 +53,7 @@ class Rates:
             self.observe_commit(seconds)
         kind = type(change)
         if kind is Login:
-            self.observe_login(None, change.decided_by, change.outcome)  # type: ignore[union-attr]
+            self.observe_login(seconds, change.decided_by, change.outcome)  # type: ignore[union-attr]
         elif kind is Record:
             if change.counts is not None and isinstance(outcome, Stored):  # type: ignore[union-attr]
                 self.count_job(change.mode.value)  # type: ignore[union-attr]
@@ -61,7 +61,7 @@ class Rates:
             self.count_forwarded(change.upstream, change.outcome)  # type: ignore[union-attr]
 
     def observe_login(self, seconds: float | None, decided_by: str, outcome: str) -> None:
-        """A login was decided; `seconds` from its arrival to the answer, None where nobody measured that."""
+        """A login was decided; `seconds` from then to its answer, None where the answer did not wait for the ledger."""
         self.logins[decided_by, outcome] += 1
         if seconds is not None:
             self.login_seconds.setdefault(decided_by, Durations()).add(seconds)

@@ -181,14 +181,15 @@ def test_what_is_stored_is_counted_once_and_by_kind(bench: Bench) -> None:
     assert found["locum_commit_seconds_bucket", (("le", "0.002"),)] == 8
     assert found["locum_commit_seconds_count", ()] == 8
     assert found["locum_commit_seconds_sum", ()] == pytest.approx(0.012)
-    assert not [key for key in found if key[0].startswith("locum_login_seconds")]
+    assert found["locum_login_seconds_count", (("decided_by", "locum"),)] == 1
 
 
-def test_the_seconds_of_logins_are_told_where_somebody_measured_them(bench: Bench) -> None:
-    bench.rates.observe_login(0.004, "server", "granted")
+def test_a_login_that_waited_for_no_storage_has_no_seconds(bench: Bench) -> None:
+    bench.rates.observe_login(None, "server", "granted")
+    bench.rates.observe_login(0.004, "locum", "granted")
     found = bench.figures()
-    assert found["locum_login_seconds_bucket", (("decided_by", "server"), ("le", "0.005"))] == 1
-    assert found["locum_login_seconds_count", (("decided_by", "server"),)] == 1
+    assert found["locum_login_seconds_bucket", (("decided_by", "locum"), ("le", "0.005"))] == 1
+    assert ("locum_login_seconds_count", (("decided_by", "server"),)) not in found
 
 
 def test_a_duration_on_a_bound_belongs_below_it_and_beyond_all_is_infinite() -> None:
