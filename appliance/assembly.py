@@ -151,13 +151,12 @@ class Assembly:
             return
         since = at.now - passed_since(step, self._clock, self._reader.last_entry_at() or 0, at)
         left = since if step.state == State.RECOVERING and self._reader.was_offline(step) else float("-inf")
-        before = max(0, step.at - step.outage) / 1000 if step.outage is not None else 0.0
-        found = Resumed(
-            State(step.state), since, step.at, step.cause, step.outage, since, left, away_from=since - before
-        )
-        flow.link.resume(found)
-        if step.outage is not None:
-            self.site.limits.restore(flow.name, self._reader.overruns(flow.name, step.outage))
+        first = self._reader.away_since(flow.name)
+        away_from = since if first is None else since - max(0, step.at - first) / 1000
+        state = State(step.state)
+        flow.link.resume(Resumed(state, since, step.at, step.cause, step.outage, since, left, away_from=away_from))
+        if first is not None:
+            self.site.limits.restore(flow.name, self._reader.overruns(flow.name, first))
 
     def _restore_site(self, at: Moment) -> None:
         site = self.site
@@ -167,7 +166,7 @@ class Assembly:
         site.online_users.update(self._reader.online_users())
         for known in self._reader.devices():
             site.seen[known.device] = Seen(known.client, known.dialect, known.upstream, known.last_seen, at.now)
-        outages = [flow.link.outage_wall for flow in self.upstreams.values()]
+        outages = [self._reader.away_since(name) for name in self.upstreams]
         since = min([at.wall - LONGEST_DRILL, *(outage for outage in outages if outage is not None)])
         site.unlocking.restore(self._reader.unlock_history(since), sessions, at)
         for device, name in site.unlocking.places().items():

@@ -52,6 +52,9 @@ class DeviceHands:
         site, at = self._assembly.site, this_moment()
         found = self._devices(request.get("device"))
         offline = [(name, flow) for name, flow in found if site.is_locked_kind(name, flow)]
+        if request.get("device") is None and scope == ONCE:
+            # One use more takes nothing from a device that is unlocked until the connection is restored.
+            offline = [each for each in offline if site.unlocking.scope_on(each[0]) != UNTIL_RESTORED]
         if not offline:
             named = request.get("device")
             why = "is not offline, or needs no code" if named else "no device that needs a code is offline"

@@ -54,7 +54,7 @@ class Drills:
         self._running[device] = drill
         self._spared = set() if device == ALL else self._spared - {device}
         step = DrillStep(at.wall, device, "start", drill.until, reason, who)
-        text = f"a drill began on {_named(device)}, for {seconds / 60:g} minutes: Locum answers for the server there"
+        text = f"a drill began on {_named(device)}, for {_lasting(seconds)}: Locum answers for the server there"
         return [Keep(step), Tell("warning", text, {"who": who, "reason": reason}, alarm="drill")]
 
     def stop(self, device: str, why: str, who: str, at: Moment) -> list[Command]:
@@ -100,6 +100,11 @@ class Drills:
                 self._spared.add(step.device)
         if ALL not in self._running:
             self._spared.clear()
+
+
+def _lasting(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:g} minutes" if minutes >= 1 and minutes == int(minutes) else f"{seconds:g} s"
 
 
 def _named(device: str) -> str:

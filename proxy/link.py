@@ -108,6 +108,8 @@ class Link:
         to = TABLE[self.state, signal]
         if signal is Signal.CONTACT_FAILED and self._delay_from == float("inf"):
             self._delay_from = at.now
+        if signal is Signal.CONTACT_FAILED and self.state is State.GRACE:
+            self.cause = cause
         if to is self.state or (to is State.OFFLINE and not self.proven):
             return []
         straight_back = self.state is State.RECOVERING and at.now - self._left_offline < self.delay

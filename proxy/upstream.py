@@ -140,6 +140,11 @@ class Upstream(ABC):
         raise NotImplementedError(f"a {self.dialect} server is not asked about cards")
 
     @property
+    def contact_holds(self) -> bool:
+        """Whether nothing speaks against the server's being there: an outage does not end by the cut that ends it."""
+        return True
+
+    @property
     def unwritten(self) -> bool:
         """Whether how a try ended could not be written down yet."""
         return bool(self._unwritten)
@@ -215,7 +220,7 @@ class Upstream(ABC):
 
     def nothing_waits(self, at: Moment) -> list[Command]:
         """End of recovery, once the outbox is empty."""
-        if self.link.state is State.RECOVERING and self.outbox.empty:
+        if self.link.state is State.RECOVERING and self.outbox.empty and self.contact_holds:
             return self.signal(Signal.NOTHING_WAITS, "nothing waits", at)
         return []
 
@@ -340,7 +345,9 @@ class Upstream(ABC):
         text = f"{self.name}: it is not known whether the server took a record ({why}); see 'locum outbox list'"
         told = Tell("error", text, {"record": item.id}, alarm="in-doubt")
         tries, state = item.tries + 1, OutboxState.IN_DOUBT
-        kept = self._write(item, "unknown", state, tries, at, answer=why, user=user, unknown_card=unknown_card)
+        kept = self._write(
+            item, "unknown", state, tries, at, answer=why, user=user, unknown_card=unknown_card, maybe_twice=True
+        )
         return [*kept, told]
 
     def refused(self, item: OutboxItem, answer: str, at: Moment) -> list[Command]:

@@ -29,6 +29,8 @@ _LOGINS_WITHIN = """SELECT count(*) FROM logins
 WHERE upstream = ? AND seq BETWEEN ? AND ? AND decided_by = 'locum' AND outcome = 'granted'"""
 _UNKNOWN_WITHIN = """SELECT DISTINCT p.card FROM deliveries d JOIN personal p ON p.seq = d.record
 WHERE d.unknown_card = 1 AND d.upstream = ? AND d.record BETWEEN ? AND ? AND p.card <> ''"""
+_AWAY_SINCE = """SELECT min(outage) FROM outage_events WHERE upstream = ? AND seq >
+(SELECT coalesce(max(seq), 0) FROM outage_events WHERE upstream = ? AND state = 'online')"""
 _OUTAGE_BEGAN = "SELECT min(seq) FROM outage_events WHERE upstream = ? AND outage = ?"
 _GRANTED = "seq > ?1 AND upstream = ?2 AND decided_by = 'locum' AND outcome = 'granted' AND mode = 'offline'"
 _SESSIONS_OF_CARDS = f"""SELECT coalesce(p.card, ''), count(*) FROM
@@ -159,6 +161,14 @@ class Reader:
             for card, number in self._connection.execute(query, (began, upstream)):
                 used.setdefault(normalised(card), [0, 0])[place] += number
         return [Overrun(card, pages, sessions) for card, (pages, sessions) in used.items()]
+
+    @in_our_words
+    def away_since(self, upstream: str) -> int | None:
+        """The first failed contact (ms) since the upstream was last online; None if it is. A return that did not last
+        until nothing waited ends nothing.
+        """
+        row = self._connection.execute(_AWAY_SINCE, (upstream, upstream)).fetchone()
+        return times.milliseconds(row[0]) if row[0] is not None else None
 
     @in_our_words
     def unlock_history(self, since: int) -> list[UnlockStep]:

@@ -93,18 +93,19 @@ def retry(state_dir: Path, ids: tuple[str, ...], every: bool, corrections: tuple
 @outbox.command()
 @appliance_options
 @click.argument("id_", metavar="ID")
-@click.option("--sent", "how", flag_value="sent", help="The server has it: it leaves the outbox.")
-@click.option("--resend", "how", flag_value="resend", help="The server does not have it: it is sent again.")
+@click.option("--sent", is_flag=True, help="The server has it: it leaves the outbox.")
+@click.option("--resend", is_flag=True, help="The server does not have it: it is sent again.")
 @click.option("--reason", default="", metavar="TEXT", help="How you know; it is kept in the ledger with your name.")
-def resolve(state_dir: Path, id_: str, how: str | None, reason: str) -> None:
+def resolve(state_dir: Path, id_: str, sent: bool, resend: bool, reason: str) -> None:
     """Decide a record in doubt: whether the server took it.
 
     Look at the server first; `locum outbox show ID` says what helps.
 
     Example: locum outbox resolve 01936e3c-1f2a --sent --reason "seen in the server's log"
     """
-    if how is None:
+    if sent == resend:
         raise click.UsageError("say what is the case: --sent (the server has it) or --resend (it has not)")
+    how = "sent" if sent else "resend"
     whole = _whole_id(state_dir, id_, ("in_doubt",))
     answer = ask(state_dir, "outbox-resolve", id=whole, how=how, reason=reason.strip())
     done = "counts as sent" if how == "sent" else "is sent once more"

@@ -20,9 +20,9 @@ _WORDS = {"once": "for one session", "until-restored": "until the connection is 
 @click.command()
 @appliance_options
 @devices_option
-@click.option("--once", "scope", flag_value="once", help="For the next session of the device.")
-@click.option("--until-restored", "scope", flag_value="until-restored", help="Until the server is back.")
-def unlock(state_dir: Path, device: str | None, every: bool, scope: str | None) -> None:
+@click.option("--once", is_flag=True, help="For the next session of the device.")
+@click.option("--until-restored", is_flag=True, help="Until the server is back.")
+def unlock(state_dir: Path, device: str | None, every: bool, once: bool, until_restored: bool) -> None:
     """Unlock offline mode at a device.
 
     Does what a person with the code does at the device. It is never held up by wrong codes.
@@ -30,8 +30,9 @@ def unlock(state_dir: Path, device: str | None, every: bool, scope: str | None) 
     Example: locum unlock KM-A4F-000123 --once
     """
     name = which_devices(device, every)
-    if scope is None:
+    if once == until_restored:
         raise click.UsageError("say for how long: --once or --until-restored")
+    scope = "once" if once else "until-restored"
     answer = ask(state_dir, "unlock", device=name, scope=scope)
     say_devices(answer, lambda devices: f"Unlocked {_WORDS[scope]}: {devices}.", "No device was locked.")
 

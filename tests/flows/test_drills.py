@@ -475,3 +475,13 @@ def test_a_session_of_a_drill_is_known_after_a_restart(drilled: House) -> None:
     drilled.restart(down_for=5)
     drilled.account((Type.CLASS, accept.get(Type.CLASS) or b""), job="1")
     assert standing(drilled) == [("drill", "waiting")]
+
+
+def test_a_single_use_for_all_leaves_the_stronger_unlock(make_house: Make) -> None:
+    house = make_house(policy={"environment": "education"})
+    house.move(State.OFFLINE)
+    for device in ("copier-1", "copier-2"):
+        house.swipe("0A1B2C3D", device=device)
+    house.hand("unlock", device="copier-1", scope="until-restored")
+    assert house.hand("unlock", scope="once") == {"devices": ["copier-2"]}
+    assert house.site.unlocking.scope_on("copier-1") == "until-restored"

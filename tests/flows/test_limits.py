@@ -384,3 +384,15 @@ def test_a_class_that_names_the_session_counts_for_its_card(make_offline: Make) 
     assert words(house) == OFFLINE_LINE
     house.account((Type.CLASS, accept.get(Type.CLASS) or b""), name="", job="classed", pages=5)
     assert words(house) == refusal("pages", 5)
+
+
+def test_a_flap_and_a_restart_forget_nothing_that_was_used(make_offline: Make) -> None:
+    """A return that did not last until nothing waited ends no outage."""
+    house = make_offline(max_sessions_per_card=1, house={"delay": 10.0})
+    assert words(house) == OFFLINE_LINE
+    house.move(State.RECOVERING)
+    house.server_up = False
+    house.until(State.OFFLINE)
+    assert words(house) == refusal("sessions", 1)
+    house.restart()
+    assert words(house) == refusal("sessions", 1)

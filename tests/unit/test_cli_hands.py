@@ -243,3 +243,19 @@ def test_status_names_what_is_unlocked_in_a_drill_or_in_trouble(
         "unlocked-until-restored",
         "locked (drill)",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("outbox", "resolve", FIRST, "--sent", "--resend"),
+        ("outbox", "resolve", FIRST),
+        ("unlock", "KM-1", "--once", "--until-restored"),
+        ("unlock", "KM-1"),
+    ],
+)
+def test_of_two_ways_one_must_be_named_and_only_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(tmp_path, *words) == 2
+    assert "say " in capsys.readouterr().err

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import Malformed, ProtocolError
 from protocols.radius import accounting, definition, values
+from protocols.radius.jobs import LARGEST_COUNT
 from protocols.radius.packet import LocumType, Packet, Type, build, parse, split_vendor, vendor_attribute
 
 QUICK = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -197,7 +198,7 @@ def test_a_record_that_was_read_is_written_again_octet_by_octet(datagram: bytes)
 
 
 @THOROUGH
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 4), st.text(max_size=40))
+@given(st.integers(0, LARGEST_COUNT), st.integers(0, 2**32 - 1), st.integers(1, 4), st.text(max_size=40))
 def test_a_record_written_as_declared_is_read_by_hand(pages: int, delay: int, kind: int, document: str) -> None:
     ours = [
         {"number": LocumType.JOB_KIND, "value": kind},

@@ -155,6 +155,10 @@ class WatchedUpstream(Upstream):
 
     # Contact
 
+    @property
+    def contact_holds(self) -> bool:
+        return self.tries_first(0.0)
+
     def _heard(self, host: Host, call: Call, how: Value | Fault | Status, at: Moment) -> list[Command]:
         host.contact.heard(at.now)
         host.failed, host.strange = False, ""
