@@ -171,6 +171,7 @@ def test_a_connection_that_ends_after_the_request_was_written_leaves_the_job_in_
     assert house.state_of(stored) == "in_doubt"
     assert house.server.count("processJob") == 1
     assert len(house.server.book) == (how != "unread")
+    assert house.rows("SELECT seq FROM maybe_forwarded_twice") == [(stored.seq,)], "should a person send it again"
 
 
 @pytest.mark.parametrize(
@@ -580,3 +581,20 @@ def test_evidence_is_read_once_per_user_and_kept_with_each_record(house: House) 
     assert '"job_count":7' in evidence.replace(" ", "")
     assert '"delivered_since":0' in evidence.replace(" ", "")
     assert house.server.count("getUserProperty") == 1
+
+
+def test_the_cut_that_puts_the_last_record_in_doubt_does_not_end_the_outage(house: House) -> None:
+    """While recovering, the server dies with the last record under way: nothing waits then, but nobody is back."""
+    drained(house, house.job("CARD-ann"))
+    go_offline(house)
+    house.server.silent.add("processJob")
+    last = house.job("CARD-ann")
+    house.server.refusing = house.server.down = False
+    house.until(lambda: house.state_of(last) == "sent")
+    assert house.state is State.RECOVERING
+    house.server.refusing = True
+    house.end_all()
+    house.pass_time(3)
+    assert house.state_of(last) == "in_doubt"
+    assert house.rows("SELECT step FROM outage_events WHERE step = 'drained'") == []
+    assert house.state is not State.ONLINE

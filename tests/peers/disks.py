@@ -7,6 +7,7 @@ device had been given by then, as after a power cut. The copy is mounted (the jo
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -33,10 +34,15 @@ class SmallDisk:
         return told.f_bavail * told.f_frsize
 
     def fill(self, leave: int) -> Path:
-        """Take all but `leave` bytes; the file may be removed to give them back."""
+        """Take all but `leave` bytes; the file may be removed to give them back. Others may write meanwhile."""
         ballast = self.at / "ballast"
-        with ballast.open("ab") as file:
-            file.write(bytes(max(0, self.free() - leave)))
+        with ballast.open("ab", buffering=0) as file:
+            while (more := self.free() - leave) > 0:
+                try:
+                    file.write(bytes(more))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
         return ballast
 
     def grow(self, size: int) -> None:
