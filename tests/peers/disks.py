@@ -43,6 +43,7 @@ class SmallDisk:
                 except OSError as error:
                     if error.errno != errno.ENOSPC:
                         raise
+                    break
         return ballast
 
     def grow(self, size: int) -> None:
