@@ -22,10 +22,11 @@ from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
 from proxy.upstream import Upstream
+from storage.answers import WaitingRef
 from storage.cards import CardMemory
 from storage.outbox import Outbox
 from storage.reader import Reader
-from storage.records import Note, OutageStep, WaitingRef
+from storage.records import Note, OutageStep
 
 LONGEST_DRILL = 4 * 3600 * 1000
 

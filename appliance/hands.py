@@ -18,8 +18,9 @@ from appliance.status import StatusBoard
 from proxy.commands import Command, Keep, Tell
 from proxy.events import Event, Kept, Moment, NotKept
 from proxy.net.driver import Driver, this_moment
+from storage.answers import Changed
 from storage.outbox import Outbox
-from storage.records import Changed, Drop, Note, OutboxState, Remember, Resolve, Retry
+from storage.records import Drop, Note, OutboxState, Remember, Resolve, Retry
 from storage.space import Level
 
 SHORTEST_PREFIX = 8

@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from storage.answers import Outcome
 from storage.errors import CannotStore, StorageError
 from storage.ledger import Ledger
-from storage.records import Keepable, Outcome
+from storage.records import Keepable
 from storage.space import Level, Space, SpaceWatch, may_be_kept
 
 LOOK_EVERY = 1.0

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-from storage.records import Delivery, Keepable, Login, Outcome, Record, Stored
+from storage.answers import Outcome, Stored
+from storage.records import Delivery, Keepable, Login, Record
 
 BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds in seconds: from a commit on a fast disk to one on a worn-out flash card."""

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.records import CardFacts
+from storage.answers import CardFacts
 
 OFFLINE_LINE = "Offline: activity is logged to your card"
 METHOD_LINE = "this method is not available offline"

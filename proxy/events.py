@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.commands import Command
-from storage.records import Outcome
+from storage.answers import Outcome
 
 Peer = tuple[str, int, str]
 Channel = tuple[str | int, ...]

@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.events import Moment
-from storage.records import OutboxItem, OutboxState, WaitingRef
+from storage.answers import OutboxItem, WaitingRef
+from storage.records import OutboxState
 
 MOST_TRIES = 8
 GIVE_UP_AFTER = 600.0

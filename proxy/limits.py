@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from proxy.admission import Policy
 from proxy.commands import Command, Tell
-from storage.records import NOBODY, Overrun, Personal
+from storage.answers import Overrun
+from storage.records import NOBODY, Personal
 
 WARN_AT = 0.8
 MOST_CARDS = 200_000

@@ -8,7 +8,8 @@ find it.
 from __future__ import annotations
 
 from proxy.events import Moment
-from storage.records import Logout, OpenSession
+from storage.answers import OpenSession
+from storage.records import Logout
 
 REMEMBERED_AFTER_END = 24 * 3600 * 1000
 LOOK_EVERY = 1000

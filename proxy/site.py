@@ -21,7 +21,8 @@ from proxy.link import State
 from proxy.sessions import Sessions
 from proxy.unlocking import UnlockAsk, Unlocking
 from proxy.upstream import Upstream
-from storage.records import CardFacts, DeviceSeen, Logout, Mode, OpenSession, Record
+from storage.answers import CardFacts, OpenSession
+from storage.records import DeviceSeen, Logout, Mode, Record
 
 SEEN_EVERY = 60.0
 MOST_REMEMBERED = 20_000

@@ -18,7 +18,8 @@ from typing import Protocol
 
 from proxy.commands import Command, Keep, Tell, Verify
 from proxy.events import Event, Kept, Moment, NotKept, Verified
-from storage.records import Mode, OpenSession, UnlockStep
+from storage.answers import OpenSession
+from storage.records import Mode, UnlockStep
 
 ONCE = "once"
 UNTIL_RESTORED = "until-restored"

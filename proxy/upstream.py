@@ -22,19 +22,8 @@ from proxy.commands import Command, Keep, Tell
 from proxy.events import Event, Kept, Moment, NotKept
 from proxy.forward import Forwarder, after_unanswered
 from proxy.link import Link, Signal, State
-from storage.records import (
-    Delivery,
-    Mode,
-    Note,
-    OutageStep,
-    OutboxItem,
-    OutboxState,
-    Record,
-    RecordFacts,
-    Stored,
-    Take,
-    Taken,
-)
+from storage.answers import OutboxItem, RecordFacts, Stored, Taken
+from storage.records import Delivery, Mode, Note, OutageStep, OutboxState, Record, Take
 
 RETRY_STORAGE = 1.0
 UNKEPT = 0

@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 
 from storage import cards, entries, identifiers, outbox_changes, proof, times
+from storage.answers import Changed, Outcome, Repeat, Stored
 from storage.errors import NotStorable, StorageError
 from storage.job_numbers import Name, name_of
 from storage.records import (
     NOBODY,
-    Changed,
     Delivery,
     DeviceSeen,
     Drop,
@@ -28,14 +28,11 @@ from storage.records import (
     Login,
     Note,
     OutboxState,
-    Outcome,
     Personal,
     Record,
     Remember,
-    Repeat,
     Resolve,
     Retry,
-    Stored,
     Take,
 )
 from storage.repeats import Recognition, Repeats, marks_of, scope_of

@@ -10,8 +10,9 @@ import sqlite3
 from typing import Any
 
 from storage import proof, times
+from storage.answers import CardFacts
 from storage.errors import in_our_words
-from storage.records import CardFacts, Login
+from storage.records import Login
 from storage.rows import Target
 
 _LEARN = """ON CONFLICT (card) DO UPDATE SET

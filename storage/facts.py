@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from storage import times
-from storage.records import Counts, Mode, RecordFacts
+from storage.answers import RecordFacts
+from storage.records import Counts, Mode
 from storage.rows import in_chunks
 
 _FACTS = """SELECT e.seq, coalesce(j.client, a.client, ''), coalesce(j.event, a.event, ''),

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from storage import facts, times
+from storage.answers import RecordFacts, WaitingRef
 from storage.errors import in_our_words
-from storage.records import Mode, OutboxState, RecordFacts, WaitingRef
+from storage.records import Mode, OutboxState
 
 _PAGE = 1_000
 _COUNTS = """SELECT c.state, c.records,

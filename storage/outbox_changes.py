@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from storage import facts, proof, times
-from storage.records import Changed, Delivery, OutboxItem, OutboxState, Record, RecordFacts, Retry, Take, Taken
+from storage.answers import Changed, OutboxItem, RecordFacts, Taken
+from storage.records import Delivery, OutboxState, Record, Retry, Take
 from storage.rows import Rows, Target, in_chunks, plain_text
 
 _OUTBOX = Target("outbox", ("seq", "upstream", "state", "dialect", "device", "order_key", "mode", "at", "first_try"))

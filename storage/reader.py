@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from storage import database, times
+from storage.answers import OpenSession, Overrun
 from storage.cards import normalised
 from storage.errors import in_our_words
-from storage.records import DrillStep, Mode, OpenSession, OutageStep, Overrun, UnlockStep
+from storage.records import DrillStep, Mode, OutageStep, UnlockStep
 
 _SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), coalesce(p.user, ''), l.at,
 l.expires_at, l.mode, EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session)

@@ -32,8 +32,9 @@ from proxy.net.crashpoints import (
 from proxy.net.streams import Streams
 from proxy.net.udp import DevicePort, ServerPort
 from proxy.net.writer import Result, Store, Writer
+from storage.answers import Outcome
 from storage.errors import StorageError
-from storage.records import NOBODY, AppLogLine, Keepable, Outcome
+from storage.records import NOBODY, AppLogLine, Keepable
 
 log = Logger()
 

@@ -19,8 +19,9 @@ from twisted.logger import Logger
 
 from proxy.commands import Keep
 from proxy.net.crashpoints import AFTER_COMMIT, BEFORE_COMMIT, reached
+from storage.answers import Outcome
 from storage.errors import StorageError
-from storage.records import Keepable, Outcome
+from storage.records import Keepable
 
 log = Logger()
 

@@ -30,12 +30,13 @@ from proxy.dialects.papercut.upstream import PapercutUpstream
 from proxy.events import Channel, Closed, Connected, Event, Flow, Kept, Moment, NotKept, Received, Ticked
 from proxy.link import Clock, Link, Resumed, State
 from proxy.tally import Tally
+from storage.answers import Repeat, Stored
 from storage.database import open_reader
 from storage.errors import StorageError
 from storage.ledger import Ledger
 from storage.outbox import Outbox
 from storage.reader import Reader
-from storage.records import AppLogLine, Counts, Mode, Personal, Record, Repeat, Stored
+from storage.records import AppLogLine, Counts, Mode, Personal, Record
 
 TICK = 1 / 16
 EPOCH = 1_795_000_000_000

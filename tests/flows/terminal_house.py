@@ -47,12 +47,13 @@ from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
 from proxy.upstream import Upstream, Waiter
+from storage.answers import OutboxItem
 from storage.cards import CardMemory
 from storage.database import open_reader
 from storage.errors import StorageError
 from storage.ledger import Ledger
 from storage.reader import Reader
-from storage.records import AppLogLine, OutboxItem
+from storage.records import AppLogLine
 from storage.space import Level, may_be_kept
 
 TICK = 1 / 16

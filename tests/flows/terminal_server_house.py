@@ -41,11 +41,12 @@ from proxy.events import Channel, Closed, Connected, Event, Flow, Kept, Moment, 
 from proxy.link import Clock, Link, Resumed, State
 from proxy.tally import Tally
 from proxy.upstream import Waiter, item_of
+from storage.answers import Stored
 from storage.database import open_reader
 from storage.errors import StorageError
 from storage.ledger import Ledger
 from storage.outbox import Outbox
-from storage.records import Counts, Mode, OutboxState, Personal, Record, Remember, Stored
+from storage.records import Counts, Mode, OutboxState, Personal, Record, Remember
 
 TICK = 1 / 16
 EPOCH = 1_795_000_000_000

@@ -10,7 +10,8 @@ import pytest
 
 from protocols.radius.packet import Code, Packet, Type
 from proxy.link import State
-from storage.records import Changed, Drop, Retry
+from storage.answers import Changed
+from storage.records import Drop, Retry
 from tests.flows.house import HERE, THERE, House
 
 Make = Callable[..., House]

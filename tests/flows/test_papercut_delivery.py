@@ -9,7 +9,8 @@ import pytest
 
 from proxy.dialects.papercut.delivering import PATIENCE
 from proxy.link import State
-from storage.records import Changed, Counts, Drop, Retry, Stored
+from storage.answers import Changed, Stored
+from storage.records import Counts, Drop, Retry
 from tests.flows.papercut_house import (
     REFUSED_TOKEN,
     Asker,

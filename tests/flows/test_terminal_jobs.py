@@ -14,7 +14,7 @@ import pytest
 from protocols.terminal.frames import CHECKSUM_SIZE, HEADER_SIZE, Type, encode_frame
 from protocols.terminal.messages import OFFLINE_SESSION_BIT, Error, JobAck, decode, encode
 from proxy.link import Signal, State
-from storage.records import CardFacts
+from storage.answers import CardFacts
 from tests.flows.terminal_house import CARD, Device, Make, TerminalHouse, houses, job
 
 STORED, ALREADY, REFUSED, LATER = range(4)

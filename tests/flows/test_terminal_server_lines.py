@@ -25,7 +25,7 @@ from protocols.terminal.messages import (
 )
 from proxy.link import State
 from proxy.upstream import UNKEPT, item_of
-from storage.records import Stored
+from storage.answers import Stored
 from tests.flows.terminal_server_house import HERE, ServerHouse
 
 Make = Callable[..., ServerHouse]

@@ -9,9 +9,10 @@ import pytest
 
 from appliance import keeper as module
 from appliance.keeper import FULL, Keeper
+from storage.answers import Stored, Taken
 from storage.errors import CannotStore
 from storage.ledger import Ledger
-from storage.records import AppLogLine, Delivery, Keepable, Mode, OutboxState, Personal, Record, Stored, Take, Taken
+from storage.records import AppLogLine, Delivery, Keepable, Mode, OutboxState, Personal, Record, Take
 from storage.space import Level, SpaceWatch
 
 WALL = 1_795_000_000_000

@@ -17,19 +17,8 @@ from twisted.internet.epollreactor import EPollReactor
 from appliance import metrics
 from appliance.metrics import Figures, Metrics
 from appliance.rates import BOUNDS, Durations, Rates
-from storage.records import (
-    NOBODY,
-    AppLogLine,
-    Counts,
-    Delivery,
-    Keepable,
-    Login,
-    Mode,
-    OutboxState,
-    Record,
-    Repeat,
-    Stored,
-)
+from storage.answers import Repeat, Stored
+from storage.records import NOBODY, AppLogLine, Counts, Delivery, Keepable, Login, Mode, OutboxState, Record
 
 STATUS: dict[str, Any] = {
     "name": "library",

@@ -17,7 +17,8 @@ from proxy.forward import (
     Forwarder,
     after_unanswered,
 )
-from storage.records import OutboxItem, OutboxState, WaitingRef
+from storage.answers import OutboxItem, WaitingRef
+from storage.records import OutboxState
 
 WALL = 1_795_000_000_000
 

@@ -10,7 +10,7 @@ import pytest
 from proxy.admission import Policy
 from proxy.commands import Tell
 from proxy.limits import MOST_CARDS, Limits
-from storage.records import Overrun
+from storage.answers import Overrun
 
 NONE = Policy(True, "any-card", 86_400.0, True, re.compile(".*"))
 BOTH = replace(NONE, max_pages_per_card=100, max_sessions_per_card=5)

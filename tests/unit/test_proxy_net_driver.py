@@ -12,9 +12,10 @@ import pytest
 from proxy.commands import Close, Command, Keep, Open, Send, Tell
 from proxy.events import Event, Kept, NotKept, Received, Ticked
 from proxy.net.driver import Driver
+from storage.answers import Stored
 from storage.errors import CannotStore
 from storage.ledger import Ledger
-from storage.records import AppLogLine, Keepable, Personal, Stored
+from storage.records import AppLogLine, Keepable, Personal
 
 WALL = 1_795_000_000_000
 

@@ -14,9 +14,10 @@ import pytest
 
 from proxy.commands import Keep
 from proxy.net.writer import LARGEST_BATCH, MOST_GATHERED, Result, Writer
+from storage.answers import Stored
 from storage.errors import CannotStore, StorageError
 from storage.ledger import Ledger
-from storage.records import AppLogLine, Keepable, Stored
+from storage.records import AppLogLine, Keepable
 
 WALL = 1_795_000_000_000
 

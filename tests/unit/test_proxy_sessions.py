@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from proxy.events import Moment
 from proxy.sessions import REMEMBERED_AFTER_END, Sessions
-from storage.records import Mode, OpenSession
+from storage.answers import OpenSession
+from storage.records import Mode
 
 WALL = 1_795_000_000_000
 HOUR = 3_600_000

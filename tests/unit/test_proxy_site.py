@@ -16,7 +16,8 @@ from proxy.link import Clock, Link, Resumed, State
 from proxy.site import Site
 from proxy.unlocking import ONCE, UNTIL_RESTORED
 from proxy.upstream import Upstream, Waiter
-from storage.records import CardFacts, Counts, Logout, Mode, OpenSession, OutboxItem, Personal, Record, UnlockStep
+from storage.answers import CardFacts, OpenSession, OutboxItem
+from storage.records import Counts, Logout, Mode, Personal, Record, UnlockStep
 
 WALL = 1_795_000_000_000
 OPEN = Policy(True, "any-card", 86_400.0, True, re.compile(".*"))

@@ -22,7 +22,8 @@ from proxy.unlocking import (
     UnlockAsk,
     Unlocking,
 )
-from storage.records import Stored, UnlockStep
+from storage.answers import Stored
+from storage.records import UnlockStep
 
 WALL = 1_795_000_000_000
 RIGHT, WRONG = "246813", "135791"

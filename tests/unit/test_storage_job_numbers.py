@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from storage.answers import Repeat, Stored
 from storage.errors import CannotStore, NotStorable
 from storage.ledger import Ledger
-from storage.records import Record, Repeat, Stored
+from storage.records import Record
 from tests.unit.storage_samples import DAY, NOW, job, key_of
 from tests.unit.test_storage_database import damage, page_of
 

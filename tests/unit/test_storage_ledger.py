@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from storage import database, entries, proof
+from storage.answers import Changed, Repeat, Stored, Taken
 from storage.errors import CannotStore, NotStorable
 from storage.ledger import Ledger
 from storage.records import (
     AppLogLine,
-    Changed,
     Delivery,
     DeviceSeen,
     DrillStep,
@@ -29,11 +29,8 @@ from storage.records import (
     Personal,
     Quarantined,
     Remember,
-    Repeat,
     Retry,
-    Stored,
     Take,
-    Taken,
     UnlockStep,
 )
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, step

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from storage import database, entries, migrations, proof, schema, views
+from storage.answers import Repeat, Stored, WaitingRef
 from storage.ledger import Ledger
 from storage.outbox import Outbox
-from storage.records import Delivery, DrillStep, Mode, OutboxState, Repeat, Stored, UnlockStep, WaitingRef
+from storage.records import Delivery, DrillStep, Mode, OutboxState, UnlockStep
 from tests.unit.storage_samples import NOW, job, login, mark, step
 
 FIRST = migrations.STEPS[:1]

@@ -13,25 +13,11 @@ from typing import Any
 import pytest
 
 from storage import database
+from storage.answers import Changed, RecordFacts, Stored, Taken, WaitingRef
 from storage.errors import NotStorable
 from storage.ledger import Ledger
 from storage.outbox import Outbox, OutboxDetail, TryMade
-from storage.records import (
-    Changed,
-    Counts,
-    Delivery,
-    Drop,
-    Mode,
-    OutboxState,
-    Personal,
-    RecordFacts,
-    Resolve,
-    Retry,
-    Stored,
-    Take,
-    Taken,
-    WaitingRef,
-)
+from storage.records import Counts, Delivery, Drop, Mode, OutboxState, Personal, Resolve, Retry, Take
 from tests.unit.storage_samples import NOW, job, mark
 
 KEY = "KM-A4F-000123/s1"

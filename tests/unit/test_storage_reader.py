@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from storage import database
+from storage.answers import CardFacts, OpenSession, Overrun, Stored, WaitingRef
 from storage.cards import CardMemory
 from storage.errors import StorageError
 from storage.ledger import Ledger
@@ -18,21 +19,16 @@ from storage.outbox import Outbox, OutboxCounts
 from storage.reader import Reader
 from storage.records import (
     AppLogLine,
-    CardFacts,
     Delivery,
     DeviceSeen,
     DrillStep,
     Logout,
     Mode,
-    OpenSession,
     OutboxState,
-    Overrun,
     Personal,
     Remember,
-    Stored,
     Take,
     UnlockStep,
-    WaitingRef,
 )
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, step
 

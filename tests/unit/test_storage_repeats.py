@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.answers import Repeat, Stored
 from storage.ledger import Ledger
-from storage.records import Record, Repeat, Stored
+from storage.records import Record
 from tests.unit.storage_samples import DAY, NOW, job, key_of, mark, restart
 
 

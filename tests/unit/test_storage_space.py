@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from storage import proof, space
+from storage.answers import Stored
 from storage.database import reading
 from storage.errors import CannotStore
 from storage.ledger import Ledger
-from storage.records import Delivery, Login, Note, OutboxState, Record, Stored, Take, UnlockStep
+from storage.records import Delivery, Login, Note, OutboxState, Record, Take, UnlockStep
 from storage.space import Level, SpaceWatch
 from tests.unit.storage_samples import NOW, job, login
 

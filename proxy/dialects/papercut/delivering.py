@@ -25,7 +25,8 @@ from proxy.dialects.papercut.watermark import Watermark
 from proxy.events import Flow, Kept, Moment, NotKept
 from proxy.forward import after_unanswered
 from proxy.upstream import Waiter
-from storage.records import Delivery, OutboxItem, OutboxState, Personal, RecordFacts, Take, Taken
+from storage.answers import OutboxItem, RecordFacts, Taken
+from storage.records import Delivery, OutboxState, Personal, Take
 
 PATIENCE = 10
 """How many times the answer timeout an answer to a record is waited for: late is far better than not known."""

@@ -11,7 +11,8 @@ from protocols.papercut.times import job_time
 from proxy.commands import Command
 from proxy.dialects.papercut.calls import Call, Server
 from proxy.events import Moment
-from storage.records import Delivery, OutboxItem
+from storage.answers import OutboxItem
+from storage.records import Delivery
 
 
 class Books(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from proxy.events import Moment
 from proxy.forward import Forwarder
-from storage.records import WaitingRef
+from storage.answers import WaitingRef
 
 
 class Outbox(Forwarder):

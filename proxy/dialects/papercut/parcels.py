@@ -13,7 +13,7 @@ from enum import Enum
 
 from proxy.dialects.papercut.calls import Call
 from proxy.upstream import Waiter
-from storage.records import OutboxItem
+from storage.answers import OutboxItem
 
 
 class Stage(Enum):

@@ -22,7 +22,8 @@ from proxy.events import Closed, Connected, Event, Kept, Moment, NotKept, Receiv
 from proxy.link import Link
 from proxy.tally import Tally
 from proxy.upstream import DeliveryAsked, Waiter
-from storage.records import Delivery, OutboxItem, OutboxState, Record
+from storage.answers import OutboxItem
+from storage.records import Delivery, OutboxState, Record
 
 AHEAD = 4
 """So many windows are taken in hand: users are looked up for later records while earlier ones are being sent."""

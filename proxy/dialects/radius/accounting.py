@@ -22,16 +22,8 @@ from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.site import Site
 from proxy.tally import Tally
 from proxy.upstream import Upstream
-from storage.records import (
-    Counts,
-    Mode,
-    Note,
-    OpenSession,
-    Personal,
-    Quarantined,
-    Record,
-    Stored,
-)
+from storage.answers import OpenSession, Stored
+from storage.records import Counts, Mode, Note, Personal, Quarantined, Record
 
 MOST_OPEN = 65536
 RETRY_STORAGE = 1.0

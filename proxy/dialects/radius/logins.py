@@ -27,7 +27,8 @@ from proxy.link import State
 from proxy.site import Site
 from proxy.tally import Tally
 from proxy.unlocking import UnlockAsk
-from storage.records import Login, Mode, OpenSession, Personal
+from storage.answers import OpenSession
+from storage.records import Login, Mode, Personal
 
 REMEMBER_ANSWER = 10.0
 MOST_ANSWERS = 8192

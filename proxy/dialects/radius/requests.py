@@ -11,7 +11,7 @@ from proxy.dialects.radius.exchange import Pending
 from proxy.dialects.radius.host import ProbeLogin
 from proxy.events import Moment
 from proxy.upstream import Waiter
-from storage.records import OutboxItem
+from storage.answers import OutboxItem
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from proxy.events import Event, Kept, Moment, NotKept, Received, Refused, Ticked
 from proxy.link import Link, State
 from proxy.tally import Tally
 from proxy.upstream import UNKEPT, Upstream, Waiter
-from storage.records import OutboxItem, Record, Remember
+from storage.answers import OutboxItem
+from storage.records import Record, Remember
 
 PROBE_SOON = 0.5
 SAME_BYTES_FOR = 5.0

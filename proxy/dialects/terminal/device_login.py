@@ -18,7 +18,8 @@ from proxy.dialects.terminal.shared import DIALECT, Shared
 from proxy.events import Moment
 from proxy.link import State
 from storage import records
-from storage.records import Mode, OpenSession, Personal
+from storage.answers import OpenSession
+from storage.records import Mode, Personal
 
 METHODS: dict[int, str] = {
     Method.CARD: "card",

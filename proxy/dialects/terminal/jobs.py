@@ -20,7 +20,8 @@ from proxy.dialects.terminal.gaps import Gap, Gaps
 from proxy.dialects.terminal.shared import DIALECT, Shared, is_locums, mark_of
 from proxy.events import Kept, Moment, NotKept
 from proxy.upstream import item_of
-from storage.records import Counts, Mode, OpenSession, OutboxState, Personal, Quarantined, Record, Stored
+from storage.answers import OpenSession, Stored
+from storage.records import Counts, Mode, OutboxState, Personal, Quarantined, Record
 
 KINDS: dict[int, str] = {kind: kind.name.lower() for kind in Kind}
 MOST_PAGES = (1 << 31) - 1

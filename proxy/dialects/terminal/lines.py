@@ -12,7 +12,7 @@ from typing import Protocol
 from protocols.terminal.frames import Frame
 from proxy.commands import Command
 from proxy.events import Moment
-from storage.records import OutboxItem
+from storage.answers import OutboxItem
 
 
 class LineOwner(Protocol):

@@ -31,7 +31,8 @@ from proxy.dialects.terminal.device_login import METHODS, DeviceLogin, Word, ent
 from proxy.dialects.terminal.shared import Shared, is_locums, mark_of
 from proxy.events import Kept, Moment, NotKept
 from proxy.link import State
-from storage.records import Mode, OpenSession
+from storage.answers import OpenSession
+from storage.records import Mode
 
 LOCUMS_SESSION = 3600 * 1000
 SERVERS_SESSION = 24 * 3600 * 1000

@@ -26,7 +26,8 @@ from proxy.hosts import Hosts
 from proxy.link import Link, State
 from proxy.tally import Tally
 from proxy.upstream import UNKEPT, Upstream, Waiter
-from storage.records import Delivery, OutboxItem, OutboxState, Record, Remember
+from storage.answers import OutboxItem
+from storage.records import Delivery, OutboxState, Record, Remember
 
 __all__ = ["Settings", "TerminalUpstream"]
 

@@ -21,7 +21,7 @@ from proxy.dialects.terminal.lines import LineOwner
 from proxy.dialects.terminal.upstream_records import ANSWER_WITHIN, settled
 from proxy.dialects.terminal.upstream_stream import Asked, Pauses, ServerStream
 from proxy.events import Moment
-from storage.records import OutboxItem
+from storage.answers import OutboxItem
 
 if TYPE_CHECKING:
     from proxy.dialects.terminal.upstream import TerminalUpstream

@@ -35,7 +35,7 @@ from proxy.dialects.terminal.upstream_host import hello_of, own_name
 from proxy.dialects.terminal.upstream_stream import Asked, Pauses, ServerStream
 from proxy.events import Moment
 from proxy.upstream import Waiter
-from storage.records import OutboxItem
+from storage.answers import OutboxItem
 
 if TYPE_CHECKING:
     from proxy.dialects.terminal.upstream import TerminalUpstream
