@@ -1,4 +1,4 @@
-"""What is kept: the values that flows hand to the ledger, and what the ledger answers.
+"""What is kept: the values that flows hand to the ledger. What it answers is in `storage.answers`.
 
 Each value is one thing that happened, free of any dialect: from here on nobody knows which wire it came from. A flow
 wraps them in `Keep`; the one writer turns a batch of them into one transaction. `at` is always milliseconds since
