@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.checkpoints import Checkpoint
 from storage.records import Counts, Mode
 
 
@@ -83,7 +84,26 @@ class Changed:
     items: tuple[tuple[int, str, str], ...]
 
 
-Outcome = Stored | Repeat | Taken | Changed
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The newest checkpoint, new or not; None if the ledger has no key to sign with, or no entries."""
+
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The personal data of so many entries was deleted, noted in entry `seq` (0: there was nothing). `waiting`: nothing
+    was, because so many records of the card are in the outbox. `first`: the oldest of the entries.
+    """
+
+    entries: int
+    seq: int = 0
+    waiting: int = 0
+    first: int = 0
+
+
+Outcome = Stored | Repeat | Taken | Changed | Signed | Erased
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from storage import cards, entries, identifiers, outbox_changes, proof, times
-from storage.answers import Changed, Outcome, Repeat, Stored
+from storage import cards, checkpoints, entries, identifiers, outbox_changes, proof, times
+from storage.answers import Changed, Outcome, Repeat, Signed, Stored
+from storage.checkpoints import Checkpoint
 from storage.errors import NotStorable, StorageError
 from storage.job_numbers import Name, name_of
 from storage.records import (
@@ -33,10 +34,12 @@ from storage.records import (
     Remember,
     Resolve,
     Retry,
+    Sign,
     Take,
 )
 from storage.repeats import Recognition, Repeats, marks_of, scope_of
 from storage.rows import Rows, Target
+from storage.signing import Signer
 
 POISON = (TypeError, ValueError, OverflowError, AttributeError, LookupError, msgspec.MsgspecError)
 """What a value of impossible shape raises on its way; anything else is not about the value."""
@@ -50,6 +53,7 @@ _NOISE = identifiers.RANDOM_BYTES + proof.SALT_BYTES
 _STAMP = ("seq", "id", "at")
 _ENTRIES = Target("entries", ("seq", "id", "kind", "recorded_at", "body", "prev_hash", "hash"))
 _PERSONAL = Target("personal", ("seq", "card", "user", "document", "account", "raw", "salt"))
+_CHECKPOINTS = Target("checkpoints", ("number", "seq", "body", "signature", "public_key"))
 _PLAIN = {
     plain.table: Target(plain.table, (*_STAMP, *plain.columns), (*"???", *plain.expressions)) for plain in entries.PLAIN
 }
@@ -64,21 +68,35 @@ _MEMORY = Target("memory", ("key", "value"), replacing=True)
 
 @dataclass(slots=True)
 class Chain:
-    """The end of the chain: number and hash of the last entry, and the time and counter of its id."""
+    """The end of the chain: number and hash of the last entry, the time and counter of its id, and the newest
+    checkpoint.
+    """
 
     seq: int
     head: bytes
     stamp: int
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def signed(self) -> int:
+        """The last entry that a checkpoint signs; 0: none."""
+        return self.checkpoint.seq if self.checkpoint is not None else 0
 
 
 class Batch:
     """Writes values through a connection that is in a transaction; afterwards `chain` is the new end."""
 
-    def __init__(self, connection: sqlite3.Connection, chain: Chain, repeats: Repeats) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, chain: Chain, repeats: Repeats, signer: Signer | None = None
+    ) -> None:
         self.chain = replace(chain)
+        self.checkpoints: list[Checkpoint] = []
+        """Those that this batch made."""
         self.recognition = Recognition({}, {})
         self._cursor = connection.cursor()
         self._repeats = repeats
+        self._signer = signer
+        self._sign_at = chain.signed + checkpoints.EVERY_ENTRIES
         self._noise = b""
         self._entries = Rows(_ENTRIES)
         self._personal = Rows(_PERSONAL)
@@ -87,6 +105,7 @@ class Batch:
         self._cards = Rows(cards.LESSONS)
         self._devices = Rows(_DEVICES)
         self._memory = Rows(_MEMORY)
+        self._signed = Rows(_CHECKPOINTS)
         self._jobs = 0
 
     def write(self, items: Sequence[Keepable]) -> list[Result]:
@@ -209,7 +228,23 @@ class Batch:
             rows = self._plain[plain.table] = Rows(_PLAIN[plain.table])
         rows.add((seq, identifier, at, *row))
         chain.seq, chain.head, chain.stamp = seq, digest, stamp
+        if seq >= self._sign_at:
+            self._make_checkpoint(item.at)
         return Stored(seq, identifier)
+
+    def _sign(self, item: Sign, place: int) -> Outcome:
+        if self.chain.seq > self.chain.signed:
+            self._make_checkpoint(item.at)
+        return Signed(self.chain.checkpoint)
+
+    def _make_checkpoint(self, at: int) -> None:
+        if self._signer is None:
+            return
+        made = checkpoints.make(self._signer, self.chain.seq, self.chain.head, at, self.chain.checkpoint)
+        self.checkpoints.append(made)
+        self._signed.add(made.row)
+        self.chain.checkpoint = made
+        self._sign_at = made.seq + checkpoints.EVERY_ENTRIES
 
     def _login(self, item: Login, place: int) -> Outcome:
         lesson = cards.lesson(item) if item.teaches else None
@@ -288,7 +323,7 @@ class Batch:
         return row[0] if row else ""
 
     def _flush(self) -> None:
-        for rows in (self._entries, self._personal, *self._plain.values()):
+        for rows in (self._entries, self._personal, *self._plain.values(), self._signed):
             rows.write(self._cursor)
         self._outbox.write(self._cursor)
         for rows in (self._cards, self._devices, self._memory):
@@ -318,6 +353,7 @@ _HANDLERS: dict[type, Callable[[Batch, Any, int], Outcome]] = {
     Retry: Batch._retry,
     Resolve: Batch._resolve,
     Drop: Batch._drop,
+    Sign: Batch._sign,
 }
 
 

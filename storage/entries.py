@@ -19,6 +19,7 @@ from storage.records import (
     DrillStep,
     Login,
     Logout,
+    MeterReading,
     Note,
     OutageStep,
     OutboxState,
@@ -75,8 +76,9 @@ DELIVERY = Plain(
 )
 APP_LOG = _plain("app-log", "app_log", "level text context")
 QUARANTINE = _plain("quarantine", "quarantine", "dialect device client reason size")
+METER = _plain("meter", "meters", "device counter value taken_at event source remark who")
 NOTE = _plain("note", "notes", "note who data")
-PLAIN = (JOB, ACCOUNTING, LOGIN, LOGOUT, OUTAGE, UNLOCK, DRILL, DELIVERY, APP_LOG, QUARANTINE, NOTE)
+PLAIN = (JOB, ACCOUNTING, LOGIN, LOGOUT, OUTAGE, UNLOCK, DRILL, DELIVERY, APP_LOG, QUARANTINE, METER, NOTE)
 
 Described = tuple[Plain, Data, Personal]
 
@@ -253,6 +255,20 @@ def _quarantined(item: Quarantined) -> Described:
     return QUARANTINE, data, Personal(raw=bytes(item.raw[:QUARANTINED_BYTES]))
 
 
+def _meter(item: MeterReading) -> Described:
+    data: Data = {
+        "device": item.device,
+        "counter": item.counter,
+        "value": _whole(item.value),
+        "taken_at": times.text(item.taken_at),
+        "event": item.event,
+        "source": item.source,
+        "remark": item.remark,
+        "who": item.who,
+    }
+    return METER, data, NOBODY
+
+
 def _note(item: Note) -> Described:
     data = proof.canonical(cleaned(item.data)).decode()
     return NOTE, {"note": item.kind, "who": item.who, "data": data}, NOBODY
@@ -283,6 +299,7 @@ Evidence = (
     | SettledByHand
     | AppLogLine
     | Quarantined
+    | MeterReading
     | Note
     | NoteOfPerson
 )
@@ -298,6 +315,7 @@ _DESCRIBERS: dict[type, Callable[[Any], Described]] = {
     SettledByHand: _settled,
     AppLogLine: _app_log,
     Quarantined: _quarantined,
+    MeterReading: _meter,
     Note: _note,
     NoteOfPerson: _note_of_person,
 }

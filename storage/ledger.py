@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from storage import database, identifiers, proof, schema
 from storage.batch import POISON, Batch, Chain, Result
+from storage.checkpoints import Checkpoint
 from storage.errors import NotStorable, StorageError, blames_the_value, in_our_words, translated
 from storage.records import Delivery, Keepable, OutboxState
 from storage.repeats import Repeats
+from storage.signing import Signer
 
 QUARANTINE_KEPT = 10_000
+CHECKPOINTS_HELD = 1_000
 _TIDY_EVERY_MS = 60_000
 _SETTLED_AT_ONCE = 512
 
@@ -27,9 +31,12 @@ _SETTLED_AT_ONCE = 512
 class Ledger:
     """An open ledger. `words` are lines for App.Log about how it was opened (migrated, recovered); `open` makes one."""
 
-    def __init__(self, path: Path, opened: database.Opened) -> None:
+    def __init__(self, path: Path, opened: database.Opened, signer: Signer | None = None) -> None:
         self.path = path
         self.words = opened.words
+        self.new_checkpoints: deque[Checkpoint] = deque(maxlen=CHECKPOINTS_HELD)
+        """Checkpoints made since somebody last took them out from the left, which any thread may do."""
+        self._signer = signer
         self._lock = opened.lock
         self._connection = opened.connection
         self._repeats = Repeats(opened.connection)
@@ -38,11 +45,14 @@ class Ledger:
         self._quarantine_erased = 0
 
     @classmethod
-    def open(cls, path: Path, now: int) -> Ledger:
-        """Open or create the ledger; `now` in ms. Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken."""
+    def open(cls, path: Path, now: int, signer: Signer | None = None) -> Ledger:
+        """Open or create the ledger; `now` in ms. Without a signer no checkpoints are made.
+
+        Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken.
+        """
         opened = database.open_writer(path, now)
         try:
-            return cls(path, opened)
+            return cls(path, opened, signer)
         except sqlite3.Error as error:
             opened.connection.close()
             os.close(opened.lock)
@@ -107,7 +117,7 @@ class Ledger:
         os.close(self._lock)
 
     def _together(self, items: Sequence[Keepable]) -> list[Result]:
-        batch = Batch(self._connection, self._chain, self._repeats)
+        batch = Batch(self._connection, self._chain, self._repeats, self._signer)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             results = batch.write(items)
@@ -117,25 +127,29 @@ class Ledger:
             self._roll_back()
             raise
         self._chain = batch.chain
+        self.new_checkpoints.extend(batch.checkpoints)
         self._repeats.adopt(batch.recognition)
         return results
 
     def _one_by_one(self, items: Sequence[Keepable]) -> list[Result]:
         chain, results = self._chain, []
+        made: list[Checkpoint] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for item in items:
-                batch = Batch(self._connection, chain, self._repeats)
+                batch = Batch(self._connection, chain, self._repeats, self._signer)
                 result = self._alone(batch, item)
                 results.append(result)
                 if not isinstance(result, StorageError):
                     chain = batch.chain
+                    made += batch.checkpoints
                     self._repeats.adopt(batch.recognition)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         self._chain = chain
+        self.new_checkpoints.extend(made)
         return results
 
     def _alone(self, batch: Batch, item: Keepable) -> Result:
@@ -182,4 +196,8 @@ def _end_of_chain(connection: sqlite3.Connection) -> Chain:
     seq, head, stamp = (row[0], row[1], identifiers.stamp_of(row[2])) if row else (0, proof.GENESIS, 0)
     # After a recovery, plain rows may be there whose entries were unreadable: their numbers stay theirs.
     taken = [connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in schema.EVIDENCE]
-    return Chain(max([seq, *[number for number in taken if number is not None]]), head, stamp)
+    newest = connection.execute(
+        "SELECT number, seq, body, signature, public_key FROM checkpoints ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    checkpoint = Checkpoint(*newest) if newest else None
+    return Chain(max([seq, *[number for number in taken if number is not None]]), head, stamp, checkpoint)

@@ -9,10 +9,10 @@ one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from storage import schema_1, schema_2, views
+from storage import schema_1, schema_2, schema_3, views
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -30,13 +30,22 @@ def first_ledger(database: Database) -> None:
 
 
 def unlocking_and_drills(database: Database) -> None:
-    """Version 2: what unlocking, drills and servers that cannot recognise a repeat need; all views anew."""
+    """Version 2: what unlocking, drills and servers that cannot recognise a repeat need."""
+    _with_views_anew(database, schema_2.statements())
+
+
+def proof_and_meters(database: Database) -> None:
+    """Version 3: checkpoints, and readings of page meters."""
+    _with_views_anew(database, schema_3.statements())
+
+
+def _with_views_anew(database: Database, statements: Iterable[str]) -> None:
     known = database.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
-    for statement in [*(f"DROP VIEW {name}" for (name,) in known), *schema_2.statements(), *views.statements()]:
+    for statement in [*(f"DROP VIEW {name}" for (name,) in known), *statements, *views.statements()]:
         database.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (first_ledger, unlocking_and_drills)
+STEPS: tuple[Step, ...] = (first_ledger, unlocking_and_drills, proof_and_meters)
 CURRENT = len(STEPS)
 
 

@@ -314,6 +314,53 @@ class Drop:
     who: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Make a checkpoint, if there are entries that none signs yet."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterReading:
+    """What one page counter of a device showed. counter: total, color, mono, copy, print, scan, fax. event: reading;
+    reset or exchange (of the machine), when counting begins anew with this value. source: by-hand, csv, snmp.
+
+    `taken_at` is when it was read, `at` when it was entered; `who` entered it by hand.
+    """
+
+    at: int
+    device: str
+    counter: str
+    value: int
+    taken_at: int
+    event: str = "reading"
+    source: str = "by-hand"
+    remark: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EraseCard:
+    """Delete what leads from a card to a person. Refused (`Erased.waiting`) while records of it are in the outbox."""
+
+    at: int
+    card: str
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EraseOld:
+    """Delete the personal data of up to `limit` entries that were recorded before `before` (ms), but of those whose
+    records are in the outbox.
+    """
+
+    at: int
+    before: int
+    limit: int
+
+
 Keepable = (
     Record
     | Login
@@ -331,4 +378,8 @@ Keepable = (
     | Retry
     | Resolve
     | Drop
+    | Sign
+    | MeterReading
+    | EraseCard
+    | EraseOld
 )

@@ -56,6 +56,7 @@ def test_a_new_ledger_belongs_to_its_owner_alone_and_says_what_it_is(path: Path)
         assert [row[2] for row in other.execute("SELECT * FROM _sqlite_migrations")] == [
             "001 first_ledger",
             "002 unlocking_and_drills",
+            "003 proof_and_meters",
         ]
 
 
