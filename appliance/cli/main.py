@@ -4,19 +4,17 @@ Exit status 0: done; 1: it failed; 2: wrong usage or configuration. A traceback 
 that has had enough (`locum log | head`) is no failure.
 """
 
-import importlib
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Any
 
 import click
 
 from appliance import __version__
 from appliance.cli.common import Failed
+from appliance.cli.lazy import HadEnough, LazyGroup
 from appliance.client import ClientError
 from appliance.config import ConfigError
 
@@ -32,46 +30,20 @@ COMMANDS = {
     "unlock-code": "appliance.cli.unlock:unlock_code",
     "drill": "appliance.cli.drill:drill",
     "outbox": "appliance.cli.outbox:outbox",
+    "ledger": "appliance.cli.ledger:ledger",
+    "meters": "appliance.cli.meters:meters",
     "demo": "appliance.cli.demo:demo",
     "simulate": "appliance.cli.simulate:simulate",
 }
-"""Where each command lives; a module that is not there is a command that this version does not have."""
+"""Where each command lives."""
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class HadEnough(Exception):
-    """Whoever reads our output has gone; click would make a failure of a BrokenPipeError."""
-
-
-class LazyGroup(click.Group):
-    """Loads a command's module when the command is named, so that `locum status` does not wait for Twisted."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **extra)
-        except BrokenPipeError:
-            raise HadEnough from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise HadEnough from None
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, place in COMMANDS.items() if find_spec(place.split(":")[0]) is not None]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks, and log more.")
 @click.version_option(__version__, prog_name="Locum", message="%(prog)s %(version)s")
 @click.pass_context
