@@ -106,7 +106,7 @@ class Tell:
 
     `personal` (a card number) goes into App.Log's personal part only, never into the log. `alarm`: the kind of alarm
     that leaves the box with it: outage, recovery, refused, in-doubt, wrong-codes, disk, unproven, unlock, drill,
-    limit, server; "" for none.
+    limit, server, checkpoint; "" for none.
     """
 
     level: str

@@ -2,7 +2,9 @@
 
 The delay runs from the first failed contact, on a monotonic clock; steady contact cancels it. An upstream that was
 never authentically heard with its present address and secret is unproven and cannot leave grace: a wrong secret must
-never open every copier. What contact is, `proxy/contact.py` says; what the states mean for a login or a job, the flows.
+never open every copier. An outage has one name, the time of its first failed contact, until the upstream is online
+again: a return that did not last until nothing waited any more ends nothing. What contact is, `proxy/contact.py` says;
+what the states mean for a login or a job, the flows.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ class Clock:
 class Resumed:
     """The state that a restart found in the ledger, its times on this process's monotonic clock (they may be negative).
 
-    `outage_wall` None: records of an earlier run wait, but there is no outage that they belong to. `away_from`: when
-    the server was first missed.
+    `outage_wall` None: records of an earlier run wait, but there is no outage that they belong to. `left_offline`: when
+    this outage last left offline.
     """
 
     state: State
@@ -59,7 +61,6 @@ class Resumed:
     outage_wall: int | None
     delay_from: float
     left_offline: float = float("-inf")
-    away_from: float | None = None
 
 
 class Link:
@@ -74,7 +75,7 @@ class Link:
         self.since = began.now
         self.since_wall = began.wall
         self.outage_wall: int | None = None
-        self._away_from: float | None = None
+        self._outage_began = began.now
         self._clock = clock
         self._delay_from = began.now
         self._left_offline = float("-inf")
@@ -84,8 +85,9 @@ class Link:
         self.state, self.cause = found.state, found.cause
         self.since, self.since_wall = found.since, found.since_wall
         self.outage_wall = found.outage_wall
+        if found.outage_wall is not None:
+            self._outage_began = found.since - max(0, found.since_wall - found.outage_wall) / 1000
         self._delay_from = found.delay_from
-        self._away_from = found.away_from
         self._left_offline = found.left_offline
 
     def prove(self) -> None:
@@ -124,22 +126,20 @@ class Link:
         return self._delay_from
 
     def outage_seconds(self, now: float) -> float:
-        """How long the server has been away, from the first failed contact on; a return that did not last until
-        nothing waited any more ends nothing. 0.0 while it is not away.
-        """
-        return 0.0 if self._away_from is None else max(0.0, now - self._away_from)
+        """How long the outage has lasted, from its first failed contact on; 0.0 while there is none."""
+        return 0.0 if self.outage_wall is None else max(0.0, now - self._outage_began)
 
     def _go(self, to: State, cause: str, at: Moment) -> OutageStep:
         if self.state is State.OFFLINE:
             self._left_offline = at.now
         if to is State.GRACE:
-            self.outage_wall = at.wall
             self._delay_from = at.now
-            self._away_from = at.now if self._away_from is None else self._away_from
+            if self.outage_wall is None:
+                self.outage_wall, self._outage_began = at.wall, at.now
         self.state, self.cause, self.since, self.since_wall = to, cause, at.now, at.wall
         outage = self.outage_wall
         if to is State.ONLINE:
-            self.outage_wall = self._away_from = None
+            self.outage_wall = None
         return OutageStep(
             at.wall, self.upstream, outage, STEP[to], to.value, cause, self._clock.boot_id, self._clock.at(at)
         )

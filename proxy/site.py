@@ -16,12 +16,14 @@ from proxy.admission import Applicant, Decision, Policy, Verdict, decide
 from proxy.commands import Command, Keep
 from proxy.drills import Drills
 from proxy.events import Event, Moment, Ticked
+from proxy.gaps import Gaps
 from proxy.limits import Limits
 from proxy.link import State
 from proxy.sessions import Sessions
 from proxy.unlocking import UnlockAsk, Unlocking
 from proxy.upstream import Upstream
 from storage.answers import CardFacts, OpenSession
+from storage.cards import normalised
 from storage.records import DeviceSeen, Logout, Mode, Record
 
 SEEN_EVERY = 60.0
@@ -63,6 +65,7 @@ class Site:
     unlocking: Unlocking = field(default_factory=Unlocking)
     limits: Limits = field(default_factory=Limits)
     drills: Drills = field(default_factory=Drills)
+    gaps: Gaps = field(default_factory=Gaps)
     upstreams: dict[str, Upstream] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
     online_users: dict[str, str] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.unlocking.is_offline = self._is_offline
+        self.unlocking.gaps = self.gaps
 
     def facts(self, card: str) -> CardFacts | None:
         """What is remembered of a card, also what the server said a moment ago and the ledger does not have yet."""
@@ -83,6 +87,11 @@ class Site:
         self.lessons[card] = CardFacts(since, granted, user)
         if len(self.lessons) > MOST_LESSONS:
             del self.lessons[next(iter(self.lessons))]
+
+    def forget(self, card: str) -> None:
+        """The card was erased from the ledger: nothing of it is remembered here either."""
+        for each in [known for known in self.lessons if normalised(known) == normalised(card)]:
+            del self.lessons[each]
 
     def policy_for(self, device: str) -> Policy:
         return self.policies.get(device, self.policy)
@@ -199,11 +208,12 @@ class Site:
         return commands
 
     def handle(self, event: Event) -> list[Command]:
-        """Time ends sessions, unlocks and drills, and uses up what an outage may last."""
+        """Time ends sessions, unlocks and drills, and uses up what an outage may last; what is missing is noted."""
         if not isinstance(event, Ticked):
             return []
         at = event.at
         commands = self._ended(self.sessions.expire(at), at) + self.unlocking.tick(at) + self.drills.tick(at)
+        commands += self.gaps.tick(at)
         for upstream in self.upstreams.values():
             if upstream.state is State.OFFLINE:
                 commands += self.limits.hours(upstream.name, upstream.link.outage_seconds(at.now))

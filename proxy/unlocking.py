@@ -18,6 +18,7 @@ from typing import Protocol
 
 from proxy.commands import Command, Keep, Tell, Verify
 from proxy.events import Event, Kept, Moment, NotKept, Verified
+from proxy.gaps import Gaps
 from storage.answers import OpenSession
 from storage.records import Mode, UnlockStep
 
@@ -95,6 +96,7 @@ class StepAsked:
     """Token: an unlock was to be kept before the device hears of it."""
 
     ask: UnlockAsk
+    step: UnlockStep
 
 
 class Unlocking:
@@ -105,6 +107,7 @@ class Unlocking:
     def __init__(self, hash: str = "") -> None:
         self.hash = hash
         self.is_offline: Callable[[str, str], bool] = lambda device, upstream: True
+        self.gaps = Gaps()
         self._unlocks: dict[str, Unlock] = {}
         self._suspended: dict[str, Suspended] = {}
         self._wrong: dict[str, Wrong] = {}
@@ -141,7 +144,7 @@ class Unlocking:
         """A code was given. `unread`: the device needs none (it is open or unlocked), so any is right."""
         if unread:
             step = UnlockStep(at.wall, ask.device, ask.upstream, "unlocked", "", "the device was not locked")
-            return [Keep(step, wait=False), *ask.waiter.unlock_answered(ask, "unlocked", 0, at)]
+            return [self.gaps.keep(step, ask.upstream), *ask.waiter.unlock_answered(ask, "unlocked", 0, at)]
         if not self.hash:
             why = "no unlock code is set: 'locum unlock-code set'"
             refused = self._refuse(ask, "wrong-code", why, 0, at)
@@ -181,6 +184,7 @@ class Unlocking:
             told = Tell("info", text, {"device": ask.device, "scope": ask.scope}, alarm="unlock")
             return [told, *ask.waiter.unlock_answered(ask, "unlocked", 0, event.at)]
         if isinstance(event, NotKept) and isinstance(event.token, StepAsked):
+            self.gaps.missed(event.token.step, event.at)
             return event.token.ask.waiter.unlock_answered(event.token.ask, "not-stored", 0, event.at)
         return []
 
@@ -191,7 +195,7 @@ class Unlocking:
         if right:
             self._wrong.pop(ask.device, None)
             step = UnlockStep(at.wall, ask.device, ask.upstream, "unlocked", ask.scope)
-            return [Keep(step, self, StepAsked(ask))]
+            return [Keep(step, self, StepAsked(ask, step))]
         told = self._count_wrong(ask.device, ask.upstream, at.now)
         seconds = math.ceil(max(0.0, wrong.closed_until - at.now))
         return [*self._refuse(ask, "wrong-code", "", seconds, at), *told]
@@ -214,11 +218,11 @@ class Unlocking:
             commands.append(Tell("error", text, {"upstream": upstream}, alarm="wrong-codes"))
         return commands
 
-    @staticmethod
-    def _refuse(ask: UnlockAsk, outcome: str, reason: str, seconds: int, at: Moment) -> list[Command]:
+    def _refuse(self, ask: UnlockAsk, outcome: str, reason: str, seconds: int, at: Moment) -> list[Command]:
         step = UnlockStep(at.wall, ask.device, ask.upstream, outcome, ask.scope, reason)
         # A wrong code counts after a power cut too, so it is written down at once; the others may be gathered.
-        return [Keep(step, wait=outcome == "wrong-code"), *ask.waiter.unlock_answered(ask, outcome, seconds, at)]
+        kept = self.gaps.keep(step, ask.upstream, wait=outcome == "wrong-code")
+        return [kept, *ask.waiter.unlock_answered(ask, outcome, seconds, at)]
 
     def _wrong_at(self, device: str) -> Wrong | None:
         wrong = self._wrong.get(device)

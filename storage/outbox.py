@@ -37,9 +37,7 @@ UNION ALL SELECT max(seq) FROM outbox WHERE upstream = ?1 AND state = 'waiting')
 
 @dataclass(frozen=True, slots=True)
 class OutboxCounts:
-    """Records by state; `oldest` is when (ms) the oldest that the server should still take was kept, rejected ones
-    apart.
-    """
+    """Records by state; `oldest` is when (ms) the oldest that waits or is being sent was kept."""
 
     waiting: int = 0
     sent: int = 0
@@ -122,7 +120,7 @@ class Outbox:
         oldest = []
         for state, records, at in self._reader.execute(_COUNTS + where, given):
             found[OutboxState(state)] += records
-            if state != OutboxState.REJECTED and at is not None:
+            if state in (OutboxState.WAITING, OutboxState.SENT) and at is not None:
                 oldest.append(times.milliseconds(at))
         return OutboxCounts(
             found[OutboxState.WAITING],

@@ -22,16 +22,16 @@ _SESSIONS = """SELECT l.session, l.device, l.upstream, coalesce(p.card, ''), coa
 l.expires_at, l.mode, EXISTS (SELECT 1 FROM logouts o WHERE o.session = l.session)
 FROM logins l LEFT JOIN personal p ON p.seq = l.seq
 WHERE l.session <> '' AND l.expires_at > ? AND l.outcome = 'granted' ORDER BY l.seq"""
-_LAST_STEPS = """SELECT at, upstream, outage, step, state, cause, boot_id, boot_ms FROM outage_events
-WHERE seq IN (SELECT max(seq) FROM outage_events GROUP BY upstream) ORDER BY seq"""
+_STEPS = "SELECT at, upstream, outage, step, state, cause, boot_id, boot_ms FROM outage_events"
+_LAST_STEPS = f"{_STEPS} WHERE seq IN (SELECT max(seq) FROM outage_events GROUP BY upstream) ORDER BY seq"
+_LEFT_OFFLINE = f"""{_STEPS} WHERE upstream = ?1 AND seq >
+(SELECT max(seq) FROM outage_events WHERE upstream = ?1 AND outage = ?2 AND step = 'offline') ORDER BY seq LIMIT 1"""
 _LAST_OUTAGE = """SELECT upstream, started, offline, recovered, drained, first_seq, recovered_seq FROM outages
 WHERE (offline IS NOT NULL OR recovered IS NULL) AND (?1 IS NULL OR upstream = ?1) ORDER BY first_seq DESC LIMIT 1"""
 _LOGINS_WITHIN = """SELECT count(*) FROM logins
 WHERE upstream = ? AND seq BETWEEN ? AND ? AND decided_by = 'locum' AND outcome = 'granted'"""
 _UNKNOWN_WITHIN = """SELECT DISTINCT p.card FROM deliveries d JOIN personal p ON p.seq = d.record
 WHERE d.unknown_card = 1 AND d.upstream = ? AND d.record BETWEEN ? AND ? AND p.card <> ''"""
-_AWAY_SINCE = """SELECT min(outage) FROM outage_events WHERE upstream = ? AND seq >
-(SELECT coalesce(max(seq), 0) FROM outage_events WHERE upstream = ? AND state = 'online')"""
 _OUTAGE_BEGAN = "SELECT min(seq) FROM outage_events WHERE upstream = ? AND outage = ?"
 _GRANTED = "seq > ?1 AND upstream = ?2 AND decided_by = 'locum' AND outcome = 'granted' AND mode = 'offline'"
 _SESSIONS_OF_CARDS = f"""SELECT coalesce(p.card, ''), count(*) FROM
@@ -103,24 +103,17 @@ class Reader:
         return found
 
     @in_our_words
-    def was_offline(self, step: OutageStep) -> bool:
-        """Whether the outage of this step led offline."""
-        row = self._connection.execute(
-            "SELECT 1 FROM outage_events WHERE upstream = ? AND outage = ? AND step = 'offline' LIMIT 1",
-            (step.upstream, times.text_or_none(step.outage)),
-        ).fetchone()
-        return row is not None
-
-    @in_our_words
     def open_outages(self) -> dict[str, OutageStep]:
         """For each upstream that ever had one, the last step of its last outage."""
-        rows = self._connection.execute(_LAST_STEPS)
-        return {
-            upstream: OutageStep(
-                times.milliseconds(at), upstream, times.milliseconds(outage), step, state, cause, boot_id, boot_ms
-            )
-            for at, upstream, outage, step, state, cause, boot_id, boot_ms in rows
-        }
+        return {step.upstream: step for step in map(_step, self._connection.execute(_LAST_STEPS))}
+
+    @in_our_words
+    def left_offline(self, upstream: str, outage: int) -> OutageStep | None:
+        """The step by which an outage last left offline; None if it never did, or is offline still. `outage` is its
+        name, the time (ms) of its first failed contact.
+        """
+        row = self._connection.execute(_LEFT_OFFLINE, (upstream, times.text(outage))).fetchone()
+        return _step(row) if row is not None else None
 
     @in_our_words
     def last_outage(self, upstream: str | None = None) -> dict[str, str | int | None] | None:
@@ -162,14 +155,6 @@ class Reader:
             for card, number in self._connection.execute(query, (began, upstream)):
                 used.setdefault(normalised(card), [0, 0])[place] += number
         return [Overrun(card, pages, sessions) for card, (pages, sessions) in used.items()]
-
-    @in_our_words
-    def away_since(self, upstream: str) -> int | None:
-        """The first failed contact (ms) since the upstream was last online; None if it is. A return that did not last
-        until nothing waited ends nothing.
-        """
-        row = self._connection.execute(_AWAY_SINCE, (upstream, upstream)).fetchone()
-        return times.milliseconds(row[0]) if row[0] is not None else None
 
     @in_our_words
     def unlock_history(self, since: int) -> list[UnlockStep]:
@@ -266,3 +251,9 @@ class Reader:
         """The hash of an entry, 32 bytes; None if there is no such entry."""
         row = self._connection.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
         return row[0] if row else None
+
+
+def _step(row: tuple[str, str, str, str, str, str, str, int]) -> OutageStep:
+    at, upstream, outage, step, state, cause, boot_id, boot_ms = row
+    began = times.milliseconds(outage)
+    return OutageStep(times.milliseconds(at), upstream, began, step, state, cause, boot_id, boot_ms)

@@ -35,11 +35,12 @@ LARGEST_BATCH = 1024
 
 Result = Outcome | StorageError
 _Asked = tuple[Keep, float]
+_LOOK: tuple[()] = ()
 Done = Callable[[Sequence[Keep], Sequence[Result], Sequence[float]], None]
 
 
 class Store(Protocol):
-    """What the thread writes to; see storage.ledger.Ledger."""
+    """What the thread writes to; see storage.ledger.Ledger. An empty batch changes nothing."""
 
     def commit(self, batch: Sequence[Keepable]) -> list[Result]: ...
 
@@ -61,7 +62,7 @@ class Writer:
         self._reactor = reactor
         self._store = store
         self._done = done
-        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Asked | tuple[()] | None] = SimpleQueue()
         self._gathered: list[_Asked] = []
         self._gathering = False
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
@@ -82,6 +83,13 @@ class Writer:
         elif not self._gathering:
             self._gathering = True
             self._reactor.callLater(GATHER, self._gather_over)
+
+    def look(self) -> None:
+        """Give the store an empty batch, on its thread, if it has nothing to do: how things stand with it may change
+        though nobody writes.
+        """
+        if self._queue.empty():
+            self._queue.put(_LOOK)
 
     def stop(self) -> None:
         """Write what is left and end the thread; to be called on the reactor's thread, at the very end."""
@@ -113,14 +121,20 @@ class Writer:
                 more = asked is not None
                 if asked is not None:
                     taken.append(asked)
-            batch = [keep for keep, _ in taken]
-            reached(BEFORE_COMMIT)
-            results = self._commit(batch)
-            reached(AFTER_COMMIT)
-            stored = time.monotonic()
-            self._reactor.callFromThread(self._done, batch, results, [stored - at for _, at in taken])
+            self._write([asked for asked in taken if asked])
             if not more:
                 return
+
+    def _write(self, asked: list[_Asked]) -> None:
+        if not asked:
+            self._commit([])
+            return
+        batch = [keep for keep, _ in asked]
+        reached(BEFORE_COMMIT)
+        results = self._commit(batch)
+        reached(AFTER_COMMIT)
+        stored = time.monotonic()
+        self._reactor.callFromThread(self._done, batch, results, [stored - at for _, at in asked])
 
     def _commit(self, batch: list[Keep]) -> list[Result]:
         try:

@@ -42,11 +42,12 @@ from proxy.commands import Close, Command, Keep, Send, Tell, Verify
 from proxy.dialects.terminal.lines import LineOwner
 from proxy.dialects.terminal.listener import TerminalListener
 from proxy.events import Channel, Closed, Connected, Event, Flow, Kept, Moment, NotKept, Received, Ticked, Verified
+from proxy.handover import Waiter
 from proxy.link import Clock, Link, Signal, State
 from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
-from proxy.upstream import Upstream, Waiter
+from proxy.upstream import Upstream
 from storage.answers import OutboxItem
 from storage.cards import CardMemory
 from storage.database import open_reader

@@ -38,9 +38,9 @@ from protocols.terminal.messages import (
 from proxy.commands import Close, Command, Connect, Keep, Send, Tell
 from proxy.dialects.terminal.upstream import Settings, TerminalUpstream
 from proxy.events import Channel, Closed, Connected, Event, Flow, Kept, Moment, NotKept, Received, Ticked
+from proxy.handover import Waiter, item_of
 from proxy.link import Clock, Link, Resumed, State
 from proxy.tally import Tally
-from proxy.upstream import Waiter, item_of
 from storage.answers import Stored
 from storage.database import open_reader
 from storage.errors import StorageError

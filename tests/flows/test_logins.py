@@ -1,13 +1,11 @@
-"""Logins: relayed unchanged, repeats answered from the earlier answer, late answers, and the sessions of grants."""
+"""Logins: relayed unchanged, repeats answered from the earlier answer, kept before they are granted, late answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
 
 import pytest
 
-from appliance.config import ClientConfig, Secret
 from protocols.radius.packet import Attributes, Code, Type, parse, vendor_attribute
 from protocols.radius.secrets import (
     hide_password,
@@ -21,9 +19,9 @@ from proxy.admission import OFFLINE_LINE
 from proxy.dialects.radius.host import AUTH
 from proxy.link import State
 from tests.flows.house import COPIER, SERVER, House
+from tests.flows.packets import attributes_of
 
 Make = Callable[..., House]
-
 CARD = "0A1B2C3D"
 STATE_A = (Type.PROXY_STATE, b"first hop")
 STATE_B = (Type.PROXY_STATE, b"second hop")
@@ -37,17 +35,6 @@ def unsigned(house: House, identifier: int, attributes: Attributes, host: int = 
     packet = bytes((1, identifier)) + (20 + len(body)).to_bytes(2, "big") + authenticator + body
     house.datagram(AUTH, packet, f"10.7.0.{host}")
     return packet
-
-
-def attributes_of(house: House, request: bytes) -> Attributes:
-    (answer,) = house.answers(request)
-    return tuple(each for each in answer.attributes if each[0] != Type.MESSAGE_AUTHENTICATOR)
-
-
-def class_of(house: House, request: bytes) -> bytes:
-    value = house.answers(request)[0].get(Type.CLASS)
-    assert value is not None
-    return value
 
 
 # Relaying
@@ -295,220 +282,3 @@ def test_a_late_answer_teaches_the_card_memory(offline: House) -> None:
     facts = offline.site.cards.facts(CARD)
     assert facts is not None
     assert not facts.last_word_granted
-
-
-# Sessions
-
-
-def test_a_grant_carries_words_mark_and_timeout(offline: House) -> None:
-    packet = offline.swipe(CARD)
-    attributes = dict(attributes_of(offline, packet))
-    assert attributes[Type.REPLY_MESSAGE].decode() == OFFLINE_LINE
-    assert attributes[Type.SESSION_TIMEOUT] == (3600).to_bytes(4, "big")
-    assert len(attributes[Type.CLASS]) == 16
-    assert offline.rows("SELECT session FROM logins WHERE outcome = 'granted'") == [(attributes[Type.CLASS].hex(),)]
-
-
-def test_marks_are_all_different(offline: House) -> None:
-    marks = {class_of(offline, offline.swipe(CARD, device=f"c{n}", host=n)) for n in range(20)}
-    assert len(marks) == 20
-
-
-def mode_and_card(house: House, job: str) -> tuple[str, str]:
-    return house.rows("SELECT mode, card FROM jobs_full WHERE job_number = ?", job)[0]
-
-
-def test_a_job_with_the_mark_is_an_offline_sessions(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account((Type.CLASS, mark), job="1", name="someone")
-    assert mode_and_card(offline, "1") == ("offline", CARD)
-
-
-def test_a_job_of_the_same_card_on_the_same_device_is_an_offline_sessions(offline: House) -> None:
-    offline.swipe(CARD)
-    offline.account(job="1", name=CARD.lower())
-    assert mode_and_card(offline, "1") == ("offline", CARD)
-
-
-def test_a_mark_is_bound_to_its_device(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account((Type.CLASS, mark), job="1", name="DEADBEEF", device="copier-2", host=32)
-    assert mode_and_card(offline, "1") == ("unknown", "DEADBEEF")
-
-
-def test_a_mark_is_bound_to_its_card(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account((Type.CLASS, mark), job="1", name="DEADBEEF")
-    assert mode_and_card(offline, "1") == ("unknown", "DEADBEEF")
-
-
-def test_a_made_up_mark_proves_nothing(offline: House) -> None:
-    offline.swipe(CARD)
-    offline.account((Type.CLASS, bytes(16)), job="1", name="DEADBEEF")
-    assert mode_and_card(offline, "1") == ("unknown", "DEADBEEF")
-
-
-def logouts(house: House) -> list[tuple[str, str]]:
-    return house.rows("SELECT session, cause FROM logouts ORDER BY seq")
-
-
-def test_a_session_ends_at_stop(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account((Type.CLASS, mark), status=2, pages=None)
-    assert logouts(offline) == [(mark.hex(), "stop")]
-
-
-@pytest.mark.parametrize("status", [7, 8])
-def test_a_session_ends_at_accounting_on_and_off(offline: House, status: int) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account(status=status, session="", pages=None, name="")
-    assert logouts(offline) == [(mark.hex(), "restart")]
-
-
-def test_a_session_ends_with_the_next_login_on_the_device(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.swipe("00112233", device="copier-2", host=32)
-    assert logouts(offline) == []
-    offline.swipe("00112233")
-    assert logouts(offline) == [(mark.hex(), "next-login")]
-
-
-def test_a_session_ends_with_the_next_online_login_on_the_device(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.move(State.ONLINE)
-    offline.swipe("00112233")
-    assert logouts(offline) == [(mark.hex(), "next-login")]
-
-
-def test_a_session_ends_after_session_timeout(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.wall += 3_590_000
-    offline.pass_time(2)
-    assert logouts(offline) == []
-    offline.wall += 10_000
-    offline.pass_time(2)
-    assert logouts(offline) == [(mark.hex(), "timeout")]
-
-
-def test_a_stop_of_an_earlier_session_does_not_end_the_present_one(offline: House) -> None:
-    first = class_of(offline, offline.swipe(CARD))
-    offline.swipe("00112233")
-    offline.account((Type.CLASS, first), status=2, session="first", pages=None)
-    present = offline.site.sessions.on("copier-1")
-    assert present is not None
-    assert present.card == "00112233"
-    assert [cause for _, cause in logouts(offline)] == ["next-login"]
-
-
-def test_jobs_that_arrive_after_the_end_are_stored_all_the_same(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.account((Type.CLASS, mark), status=2, pages=None)
-    packet = offline.account((Type.CLASS, mark), job="late")
-    assert offline.code(packet) == Code.ACCOUNTING_RESPONSE
-    assert mode_and_card(offline, "late") == ("offline", CARD)
-
-
-def test_an_offline_session_stays_one_when_the_server_is_back(offline: House) -> None:
-    mark = class_of(offline, offline.swipe(CARD))
-    offline.move(State.ONLINE)
-    offline.account((Type.CLASS, mark), job="1")
-    assert mode_and_card(offline, "1")[0] == "offline"
-
-
-def test_an_online_session_stays_one_when_the_server_goes(house: House) -> None:
-    house.swipe(CARD)
-    house.move(State.OFFLINE)
-    house.account(job="1")
-    assert mode_and_card(house, "1")[0] == "online"
-
-
-def test_an_online_session_has_ended_with_its_stop(house: House) -> None:
-    house.swipe(CARD)
-    house.account(status=2, pages=None)
-    house.account(job="1", session="another")
-    assert mode_and_card(house, "1")[0] == "unknown"
-
-
-def test_an_online_session_has_ended_with_the_next_offline_one(house: House) -> None:
-    house.swipe(CARD)
-    house.move(State.OFFLINE)
-    mark = class_of(house, house.swipe(CARD))
-    house.account((Type.CLASS, mark), status=2, pages=None)
-    house.account(job="1", session="another")
-    assert mode_and_card(house, "1")[0] != "online"
-
-
-# Who may speak
-
-
-def test_status_server_is_answered_for_locum_itself(offline: House) -> None:
-    for port, code in ((AUTH, Code.ACCESS_ACCEPT), ("acct", Code.ACCOUNTING_RESPONSE)):
-        packet = sign_request(Code.STATUS_SERVER, 9, bytes(range(16)), (STATE_A,), COPIER)
-        offline.to_devices.clear()
-        offline.datagram(port, packet)
-        (answer,) = offline.answers(packet)
-        assert answer.code == code
-        assert answer.get(Type.PROXY_STATE) == b"first hop"
-        assert verify_message_authenticator(offline.to_devices[0][2], answer, COPIER, packet[4:20])
-    assert offline.count("SELECT count(*) FROM logins") == 0
-
-
-def test_an_unsigned_status_server_is_dropped(make_house: Make) -> None:
-    house = make_house(signed=False)
-    packet = bytes((Code.STATUS_SERVER, 1, 0, 20)) + bytes(16)
-    for port in (AUTH, "acct"):
-        house.datagram(port, packet)
-    assert house.to_devices == []
-    assert house.tally.counts["no-message-authenticator"] == 2
-
-
-def test_a_request_of_locums_own_is_dropped(house: House) -> None:
-    own = (Type.PROXY_STATE, house.upstream.proxy_state)
-    house.swipe(CARD, own)
-    house.account(own)
-    assert house.to_devices == []
-    assert house.tally.counts["loop"] == 2
-    assert house.count("SELECT count(*) FROM jobs") == 0
-
-
-def test_an_unknown_client_is_counted_and_told_once_a_minute(house: House) -> None:
-    for _ in range(30):
-        house.datagram(AUTH, bytes(20), "203.0.113.9")
-        house.datagram(AUTH, bytes(20), "203.0.113.10")
-    assert house.tally.counts["unknown-client"] == 60
-    assert len([tell for tell in house.told if "203.0.113" in tell.text]) == 2
-    house.pass_time(60.5)
-    house.datagram(AUTH, bytes(20), "203.0.113.9")
-    (again,) = [tell for tell in house.told if tell.context.get("more_since_last")]
-    assert again.context["more_since_last"] == 29
-    assert house.to_devices == []
-
-
-def test_a_wrong_secret_is_counted_told_once_a_minute_and_never_answered(house: House) -> None:
-    for number in range(5):
-        packet = sign_request(1, number, bytes(range(16)), ((Type.USER_NAME, b"x"),), b"wrong")
-        house.datagram(AUTH, packet)
-    assert house.tally.counts["bad-message-authenticator"] == 5
-    assert len(house.told) == 1
-    assert house.to_devices == []
-
-
-def test_each_client_has_its_own_secret(make_house: Make) -> None:
-    house = make_house(clients=(ClientConfig(ip_network("10.8.0.0/24"), Secret(b"theirs")),))
-    packet = sign_request(1, 1, bytes(range(16)), ((Type.USER_NAME, CARD.encode()),), b"theirs")
-    house.datagram(AUTH, packet, "10.7.0.31")
-    assert house.logins_at_server() == []
-    house.datagram(AUTH, packet, "10.8.0.31")
-    assert len(house.logins_at_server()) == 1
-
-
-def test_devices_are_told_apart_by_identifier_then_address_then_source(offline: House) -> None:
-    name = (Type.USER_NAME, CARD.encode())
-    address4 = (Type.NAS_IP_ADDRESS, bytes((10, 9, 8, 7)))
-    address6 = (Type.NAS_IPV6_ADDRESS, bytes(15) + b"\1")
-    for number, attributes in enumerate(
-        [(name, (Type.NAS_IDENTIFIER, b"km-1"), address4), (name, address4, address6), (name, address6), (name,)]
-    ):
-        offline.datagram(AUTH, sign_request(1, number, bytes((number,)) * 16, attributes, COPIER))
-    devices = [device for (device,) in offline.rows("SELECT device FROM logins ORDER BY seq")]
-    assert devices == ["km-1", "10.9.8.7", "::1", "10.7.0.31"]

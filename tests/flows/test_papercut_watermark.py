@@ -125,6 +125,7 @@ def test_a_claim_by_hand_takes_over(house: House) -> None:
     stored = house.job("CARD-ann")
     house.pass_time(5)
     assert "999" in house.upstream.trouble
+    assert "locum outbox claim" in house.upstream.trouble
     assert house.state_of(stored) == "waiting"
     house.run(house.upstream.claim(house.moment()))
     house.pass_time(5)

@@ -23,8 +23,8 @@ from protocols.terminal.messages import (
     Welcome,
     encode,
 )
+from proxy.handover import UNKEPT, item_of
 from proxy.link import State
-from proxy.upstream import UNKEPT, item_of
 from storage.answers import Stored
 from tests.flows.terminal_server_house import HERE, ServerHouse
 

@@ -13,8 +13,8 @@ import pytest
 
 from protocols.terminal.frames import Type
 from protocols.terminal.messages import OFFLINE_SESSION_BIT, Error, RecordAck, RecordMessage, encode
+from proxy.handover import item_of
 from proxy.link import State
-from proxy.upstream import item_of
 from storage.answers import OutboxItem, Stored
 from storage.records import Retry
 from tests.flows.terminal_server_house import CARD, EPOCH, Asked, ServerHouse, a_job

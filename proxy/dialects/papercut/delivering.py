@@ -3,13 +3,13 @@
 Each record in hand: its user found out, its evidence read, its turn come, the mark at the server written, itself marked
 as sent on stable storage - then the call, once. Then one of these: delivered (a value came back); refused (a fault, and
 a call without arguments works after it); back to waiting (no connection, or a refusal of every call); in doubt (all
-else). Three equal faults in a row for different users are no word on those records: the drain pauses, and one record a
-minute is tried.
+else). What such an end says of other records, and when the drain pauses, stands in `judging.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from protocols.papercut.calls import Fault, Value, encode_call
 from protocols.papercut.jobs import job_details
@@ -17,31 +17,25 @@ from protocols.papercut.times import local_text
 from proxy.commands import Command, Keep, Tell
 from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost, broke, words_of
 from proxy.dialects.papercut.handing import Books, Carrier, MarkedAsSent, PutBack, job_of
+from proxy.dialects.papercut.judging import AFTER_DOUBTS, TRY_EVERY, Judge
 from proxy.dialects.papercut.outbox import Outbox
-from proxy.dialects.papercut.parcels import Parcel, Parcels, Stage, key_of
+from proxy.dialects.papercut.parcels import Parcel, Parcels, Stage
 from proxy.dialects.papercut.resolving import Answer, Evidence, Failed, Resolver
 from proxy.dialects.papercut.settings import Settings
 from proxy.dialects.papercut.watermark import Watermark
 from proxy.events import Flow, Kept, Moment, NotKept
 from proxy.forward import after_unanswered
-from proxy.upstream import Waiter
+from proxy.handover import Waiter
 from storage.answers import OutboxItem, RecordFacts, Taken
 from storage.records import Delivery, OutboxState, Personal, Take
 
 PATIENCE = 10
 """How many times the answer timeout an answer to a record is waited for: late is far better than not known."""
-EQUAL_FAULTS = 3
-TRY_EVERY = 60.0
-TRIED_BEFORE = 90.0
-AFTER_DOUBTS = 5.0
-NEVER = float("-inf")
 SOON = 1.0
 
 
 class Desk:
-    """The records in hand. `held`: the fault that the server gives to all, "" none; `trial` whether one record may be
-    tried all the same.
-    """
+    """The records in hand, and what is done with each."""
 
     def __init__(
         self,
@@ -57,26 +51,15 @@ class Desk:
         self.resolver = Resolver(server, books.name, settings.cards)
         self.evidence = Evidence(server)
         self.parcels = Parcels()
-        self.held = ""
-        self.trial = False
+        self.judge = Judge()
         self._books, self._owner, self._server, self._outbox = books, owner, server, outbox
-        self._trial_at = 0.0
-        self._judging: list[Parcel] = []
-        self._suspects: list[Parcel] = []
-        self._equal = ""
-        self._equal_users: set[str] = set()
-        self._doubted: set[str] = set()
-        self._held_for_doubts = False
-        self._cut_at = NEVER
-        self._broken_at = self._asking_until = NEVER
-        self._wary = False
         self._unwritten: list[tuple[float, PutBack]] = []
         self._quiet_since = 0.0
 
     @property
     def takes(self) -> bool:
         """Whether more records may be taken in hand."""
-        return not self.watermark.stopped and (not self.held or self.trial)
+        return not self.watermark.stopped and self.judge.lets_go
 
     def configure(self, settings: Settings) -> None:
         """Other settings: nothing that the server said counts any more."""
@@ -84,7 +67,7 @@ class Desk:
         self.resolver.rules = settings.cards
         self.forget()
         self.watermark.lapse()
-        self.release()
+        self.judge.release()
 
     def forget(self) -> None:
         """What was looked up is asked anew next time."""
@@ -96,9 +79,8 @@ class Desk:
     def take(self, item: OutboxItem, waiter: Waiter | None, at: Moment) -> list[Command]:
         """One more record. With a waiter it was kept as sent already, and its user is known."""
         patient_until = at.now + self.settings.answer_timeout
-        parcel = Parcel(item, waiter, waiter is not None, bool(self.held), patient_until)
-        if self.held:
-            self.trial, self._trial_at = False, at.now + TRY_EVERY
+        parcel = Parcel(item, waiter, waiter is not None, bool(self.judge.held), patient_until)
+        self.judge.taken(at.now)
         self.parcels.add(parcel)
         self._quiet_since = at.now
         facts = item.facts
@@ -147,8 +129,8 @@ class Desk:
 
     def advance(self, at: Moment, *, may_send: bool) -> list[Command]:
         """Send what may go now. All that goes in one turn is marked together."""
-        commands = self._judge_what_is_left(at)
-        if self._judging:
+        commands = self._refuse(self.judge.left_over(self.parcels), at)
+        if self.judge.must_ask:
             commands += self._server.confirm(at)
         if self.watermark.stopped and self.parcels:
             commands += self.withdraw(self.watermark.stopped, at)
@@ -162,9 +144,7 @@ class Desk:
         # answered stands there as sent before its fate does. Unless that could not be stored.
         settling = (Stage.SETTLING,) if self._books.unwritten else ()
         busy = self.parcels.count(Stage.MARKING, Stage.CALLING, Stage.JUDGING, *settling)
-        room = min(self._outbox.window - busy, self.watermark.left)
-        if self._wary:
-            room = min(room, 1 - self._sent_since_the_break)
+        room = self.judge.room(min(self._outbox.window - busy, self.watermark.left), self.parcels)
         chosen = self.parcels.next(room, lambda parcel: self.watermark.allows(parcel.seq, at.now))
         self.watermark.used(len(chosen))
         to_mark = [parcel for parcel in chosen if not parcel.marked]
@@ -201,9 +181,9 @@ class Desk:
         parcel.marked = True
         if item.corrections != parcel.item.corrections:
             return self._put_back(parcel, "it was corrected meanwhile", at)
-        if not may_send or (self.held and not parcel.trial):
-            return self._put_back(parcel, "contact lost" if not self.held else "the drain pauses", at)
-        if at.now < self._asking_until:
+        if not may_send or (self.judge.held and not parcel.trial):
+            return self._put_back(parcel, "the drain pauses" if self.judge.held else "contact lost", at)
+        if self.judge.asking(at.now):
             return self._put_back(parcel, "a connection broke", at)
         return self._call(parcel, at)
 
@@ -245,48 +225,30 @@ class Desk:
 
     def _ended(self, parcel: Parcel, how: Ended, at: Moment) -> list[Command]:
         parcel.call = None
-        self._wary = self._wary and not isinstance(how, Value | Fault)
+        self.judge.ended(how)
         if isinstance(how, Value):
             return self._delivered(parcel, at)
         if isinstance(how, Fault):
-            parcel.stage, parcel.fault, parcel.fault_at = Stage.JUDGING, how.text, at.now
-            self._judging.append(parcel)
+            self.judge.accuse(parcel, how.text, at.now)
             return self._server.confirm(at)
         if isinstance(how, Lost) and not how.written:
             return self._put_back(parcel, f"not delivered: {how.words}", at, SOON)
         return self._in_doubt(parcel, words_of(how), broke(how), at)
 
     def _in_doubt(self, parcel: Parcel, why: str, cut: bool, at: Moment) -> list[Command]:
-        """Nobody knows. A server that is there and gives no answer to any record gets no more of them for a while.
-
-        What breaks together (`cut`: the connection ended) is one cut and counts once: no more is sent until the
-        server has answered something, and then one record goes alone.
-        """
+        """Nobody knows. A server that is there and gives no answer to any record gets no more of them for a while."""
         doubted = self._books.in_doubt(parcel.item, why, at, user=parcel.user, unknown_card=parcel.unknown)
         commands = self._settled(parcel, doubted, at)
-        counts = parcel.called_at > self._cut_at
-        if cut and counts:
-            counts = parcel.called_at > self._broken_at
-            if counts:
-                self._broken_at, self._wary = at.now, True
-                self._asking_until = at.now + self.settings.answer_timeout
-                commands += self._server.confirm(at)
-        if counts and not self.held:
-            self._doubted.add(key_of(parcel.user))
-            if len(self._doubted) >= EQUAL_FAULTS:
-                self._doubted = set()
-                text = f"{self._books.name}: it is not known of several records whether the server took them ({why})"
-                commands += self._hold(why, text, AFTER_DOUBTS, at)
-                self._held_for_doubts = True
+        if not self.judge.counts(parcel, cut=cut):
+            return commands
+        if cut:
+            self.judge.broke(at.now, self.settings.answer_timeout)
+            commands += self._server.confirm(at)
+        if self.judge.doubted(parcel.user):
+            text = f"{self._books.name}: it is not known of several records whether the server took them ({why})"
+            self.judge.hold(why, AFTER_DOUBTS, at.now, for_doubts=True)
+            commands += self._pause(text, at)
         return commands
-
-    @property
-    def _sent_since_the_break(self) -> int:
-        """How many records are on their way that were not when the connection broke."""
-        return sum(
-            parcel.stage is Stage.MARKING or (parcel.stage is Stage.CALLING and parcel.called_at > self._broken_at)
-            for parcel in self.parcels
-        )
 
     def _delivered(self, parcel: Parcel, at: Moment) -> list[Command]:
         item, facts = parcel.item, parcel.item.facts
@@ -299,11 +261,11 @@ class Desk:
         commands += self._settled(parcel, done, at)
         if parcel.unknown and facts is not None:
             commands.append(self._unknown(parcel, facts))
-        if self.held:
+        if self.judge.held:
             text = f"{self._books.name}: the server takes records again"
             commands.append(Tell("info", text, {"upstream": self._books.name}))
-        self.release()
-        return commands + self._reject_suspects(at)
+        self.judge.release()
+        return commands + self._refuse(self.judge.suspects(), at)
 
     def _unknown(self, parcel: Parcel, facts: RecordFacts) -> Command:
         item, name = parcel.item, self._books.name
@@ -317,74 +279,42 @@ class Desk:
 
     def confirmed(self, well: bool, words: str, asked_at: float, at: Moment) -> list[Command]:
         """Whether the server takes calls at all, asked at `asked_at`: it decides what earlier faults meant."""
-        self._asking_until = NEVER
-        judged = [parcel for parcel in self._judging if parcel.fault_at <= asked_at]
-        self._judging = [parcel for parcel in self._judging if parcel.fault_at > asked_at]
         commands: list[Command] = []
-        for parcel in judged:
-            commands += self._suspect(parcel, at) if well else self._put_back(parcel, f"not delivered: {words}", at)
+        for parcel in self.judge.answered(asked_at):
+            commands += self._weigh(parcel, at) if well else self._put_back(parcel, f"not delivered: {words}", at)
         return commands
 
-    def _suspect(self, parcel: Parcel, at: Moment) -> list[Command]:
-        """The server takes calls, and refused this record: for itself, or as it refuses all?"""
-        if self.held and parcel.fault == self.held:
-            return self._put_back(parcel, f"not delivered: {parcel.fault}", at, TRIED_BEFORE)
-        commands: list[Command] = []
-        if parcel.fault != self._equal:
-            self.release()
-            commands += self._reject_suspects(at)
-            self._equal = parcel.fault
-        self._equal_users.add(key_of(parcel.user))
-        self._suspects.append(parcel)
-        if len(self._equal_users) < EQUAL_FAULTS:
-            return commands
-        suspects, self._suspects = self._suspects, []
-        for each in suspects:
-            commands += self._put_back(each, f"not delivered: {each.fault}", at)
-        text = f"{self._books.name}: the server refuses the records of several users with the same words"
-        return commands + self._hold(self._equal, f"{text} ({self._equal})", TRY_EVERY, at)
+    def _weigh(self, parcel: Parcel, at: Moment) -> list[Command]:
+        verdict = self.judge.weigh(parcel)
+        commands = self._refuse(verdict.refused, at)
+        for each in verdict.waiting:
+            commands += self._put_back(each, f"not delivered: {each.fault}", at, verdict.pause)
+        if verdict.holds:
+            text = f"{self._books.name}: the server refuses the records of several users with the same words"
+            self.judge.hold(parcel.fault, TRY_EVERY, at.now)
+            commands += self._pause(f"{text} ({parcel.fault})", at)
+        return commands
 
-    def _hold(self, why: str, text: str, pause: float, at: Moment) -> list[Command]:
-        self.held, self.trial, self._trial_at = why, False, at.now + pause
-        self._held_for_doubts = False
+    def _refuse(self, parcels: Iterable[Parcel], at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        for parcel in parcels:
+            commands += self._settled(parcel, self._books.refused(parcel.item, parcel.fault, at), at)
+        return commands
+
+    def _pause(self, text: str, at: Moment) -> list[Command]:
         told = f"{text}; forwarding pauses, one record a minute is tried"
         return [
             *self.withdraw("the drain pauses", at),
             Tell("error", told, {"upstream": self._books.name}, alarm="server"),
         ]
 
-    def release(self) -> None:
-        """The row of equal faults is broken, or a person wants the records tried: the drain goes on."""
-        self.held, self.trial, self._held_for_doubts = "", False, False
-        self._equal, self._equal_users, self._doubted = "", set(), set()
-
     def contact_lost(self, at: Moment) -> list[Command]:
-        """The server is away: what it cannot have waits again. What was sent is left to its own time.
-
-        It explains the doubts: they hold nothing back when the server is there again.
-        """
-        self._cut_at = at.now
-        self._wary, self._asking_until = False, NEVER
-        self._doubted = set()
-        if self._held_for_doubts:
-            self.held, self.trial, self._held_for_doubts = "", False, False
+        """The server is away: what it cannot have waits again. What was sent is left to its own time."""
+        self.judge.contact_lost(at.now)
         self.watermark.lapse()
         # A card may have another owner when the server is back.
         self.forget()
         return self.withdraw("contact lost", at)
-
-    def _judge_what_is_left(self, at: Moment) -> list[Command]:
-        """With nothing else under way that could tell, a refusal is the record's own."""
-        if not self._suspects or self._judging or self.parcels.count(Stage.MARKING, Stage.CALLING):
-            return []
-        return self._reject_suspects(at)
-
-    def _reject_suspects(self, at: Moment) -> list[Command]:
-        suspects, self._suspects = self._suspects, []
-        commands: list[Command] = []
-        for parcel in suspects:
-            commands += self._settled(parcel, self._books.refused(parcel.item, parcel.fault, at), at)
-        return commands
 
     # Back to waiting
 
@@ -454,8 +384,8 @@ class Desk:
         due = [token for when, token in self._unwritten if at.now >= when]
         self._unwritten = [(when, token) for when, token in self._unwritten if at.now < when]
         commands += [Keep(token.delivery, self._owner, token) for token in due]
-        if self.held and at.now >= self._trial_at and not self.parcels:
-            self.trial = True
+        if not self.parcels:
+            self.judge.idle(at.now)
         if self.parcels or not self._outbox.empty:
             self._quiet_since = at.now
             return commands

@@ -58,7 +58,7 @@ class PutBack:
 
 
 def job_of(item: OutboxItem, user: str, printers: Callable[[str], str]) -> Job:
-    """What the server is told of a record. An admin's corrections (user, printer, account) count first.
+    """What the server is told of a record. An admin's corrections (user, printer) count first.
 
     Raises ValueError for a record that is no job.
     """
@@ -78,5 +78,5 @@ def job_of(item: OutboxItem, user: str, printers: Callable[[str], str]) -> Job:
         duplex=counts.duplex,
         paper=counts.paper,
         document=facts.document,
-        account=corrections.get("account") or facts.account,
+        account=facts.account,
     )

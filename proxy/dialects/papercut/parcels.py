@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.dialects.papercut.calls import Call
-from proxy.upstream import Waiter
+from proxy.handover import Waiter
 from storage.answers import OutboxItem
 
 

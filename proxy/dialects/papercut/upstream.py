@@ -17,11 +17,11 @@ from proxy.dialects.papercut.questions import ask_about
 from proxy.dialects.papercut.resolving import count_jobs
 from proxy.dialects.papercut.settings import Settings
 from proxy.dialects.papercut.watched import WatchedUpstream
-from proxy.dialects.papercut.watermark import MarkKept, Watermark
+from proxy.dialects.papercut.watermark import WHAT_TO_DO, MarkKept, Watermark
 from proxy.events import Closed, Connected, Event, Kept, Moment, NotKept, Received, Ticked
+from proxy.handover import DeliveryAsked, Waiter
 from proxy.link import Link
 from proxy.tally import Tally
-from proxy.upstream import DeliveryAsked, Waiter
 from storage.answers import OutboxItem
 from storage.records import Delivery, OutboxState, Record
 
@@ -149,10 +149,10 @@ class PapercutUpstream(WatchedUpstream):
 
     @property
     def relays_records(self) -> bool:
-        return self.takes_records and not self.desk.held
+        return self.takes_records and not self.desk.judge.held
 
     def window(self) -> int:
-        return 1 if self.desk.held else self.outbox.window * AHEAD
+        return 1 if self.desk.judge.held else self.outbox.window * AHEAD
 
     def send_record(self, item: OutboxItem, at: Moment, waiter: Waiter | None) -> list[Command]:
         commands = self.desk.take(item, waiter, at)
@@ -167,10 +167,6 @@ class PapercutUpstream(WatchedUpstream):
             self._owed.append(Keep(back, wait=False))
         return sent
 
-    def relay_unkept(self, raw: bytes, record: Record, waiter: Waiter, at: Moment) -> list[Command]:
-        """What could not be stored is not sent: the device sends it again, and the server would take it twice."""
-        return []
-
     def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
         """None: what was sent is left to its own time, for its answer may still come."""
         return []
@@ -182,7 +178,7 @@ class PapercutUpstream(WatchedUpstream):
         return self.desk.contact_lost(at)
 
     def retry(self, seq: int, order_key: str, at: Moment) -> list[Command]:
-        self.desk.release()
+        self.desk.judge.release()
         return super().retry(seq, order_key, at)
 
     def kept(self, event: Kept) -> list[Command]:
@@ -210,8 +206,9 @@ class PapercutUpstream(WatchedUpstream):
         return self.desk.confirmed(well, words, asked_at, at)
 
     def _say_trouble(self, at: Moment) -> list[Command]:
-        mark, held = self.desk.watermark, self.desk.held
-        self.trouble = self._refuses_all or mark.stopped or mark.hindered or "; ".join(self._odd.values())
+        mark, held = self.desk.watermark, self.desk.judge.held
+        stopped = f"{mark.stopped}; {WHAT_TO_DO}" if mark.stopped else ""
+        self.trouble = self._refuses_all or stopped or mark.hindered or "; ".join(self._odd.values())
         if not self.trouble and held:
             self.trouble = f"forwarding pauses, one record a minute is tried: {held}"
         if self._refuses_all:

@@ -186,6 +186,8 @@ class Watermark:
         if found is None:
             return "holds something that Locum did not write"
         head = self._hash_of(found.highest)
+        if head is None and found in self._known:
+            return ""  # this ledger wrote it; the entry has gone into an archive since
         if head is None:
             return (
                 f"names record {found.highest}, which this ledger does not have: this ledger is an older copy, or new, "

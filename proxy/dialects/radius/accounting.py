@@ -8,7 +8,7 @@ the server answers (the gap is written down later), and left to the device while
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from protocols.errors import TooLarge
 from protocols.radius.accounting import AccountingRequest, JobMapping, Status, read, repeat_digests
@@ -23,10 +23,9 @@ from proxy.site import Site
 from proxy.tally import Tally
 from proxy.upstream import Upstream
 from storage.answers import OpenSession, Stored
-from storage.records import Counts, Mode, Note, Personal, Quarantined, Record
+from storage.records import Counts, Mode, Personal, Quarantined, Record
 
 MOST_OPEN = 65536
-RETRY_STORAGE = 1.0
 
 Digest = tuple[str, bytes]
 
@@ -54,15 +53,6 @@ class DeviceRecord:
         return self.flow.acknowledge(self, ()) if self.kept else self.flow.give_up(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Records that were relayed but could not be stored. Milliseconds UTC."""
-
-    first: int
-    last: int
-    records: int
-
-
 class AccountingFlow:
     """The accounting of one listener. `channel` is its accounting port, `upstream` where its records go.
 
@@ -88,16 +78,12 @@ class AccountingFlow:
         self._logins_at = logins_at
         self._tally = tally
         self._open: dict[Digest, DeviceRecord] = {}
-        self._gap: Gap | None = None
-        self._note_gap_at = float("inf")
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, Kept) and isinstance(event.token, DeviceRecord):
             return self._kept(event.token, event)
         if isinstance(event, NotKept) and isinstance(event.token, DeviceRecord):
             return self._not_kept(event.token, event.error, event.at)
-        if isinstance(event, NotKept) and isinstance(event.token, Gap):
-            return self._gap_not_noted(event.token, event.at)
         return []
 
     def asked(self, asked: Asked, raw: bytes, at: Moment) -> list[Command]:
@@ -132,8 +118,7 @@ class AccountingFlow:
         """Acknowledge what the server has left unanswered too long: it is kept."""
         limit = at.now - self.upstream.answer_timeout
         late = {id(entry): entry for entry in self._open.values() if entry.relayed_at <= limit}
-        commands = [command for entry in late.values() for command in entry.unanswered(at)]
-        return commands + (self._note_gap(at) if at.now >= self._note_gap_at else [])
+        return [command for entry in late.values() for command in entry.unanswered(at)]
 
     def acknowledge(self, entry: DeviceRecord, attributes: Attributes) -> list[Command]:
         """Tell every device's request that waits for this record; once."""
@@ -156,7 +141,7 @@ class AccountingFlow:
     def _kept(self, entry: DeviceRecord, event: Kept) -> list[Command]:
         at, record = event.at, entry.record
         entry.kept = True
-        commands = self._note_gap(at)
+        commands = self.site.gaps.note(at)
         if not isinstance(event.outcome, Stored):
             return self.acknowledge(entry, ()) + commands
         commands += self._session_ends(entry, at) + self.site.job_kept(record, self.upstream)
@@ -171,34 +156,12 @@ class AccountingFlow:
         record = entry.record
         server = self.upstream
         if self.relays and isinstance(server, RadiusUpstream) and server.may_relay(record.order_key):
-            before = self._gap or Gap(record.at, record.at, 0)
-            self._gap = Gap(before.first, record.at, before.records + 1)
-            self._note_gap_at = at.now + RETRY_STORAGE
+            self.site.gaps.missed(record, at)
             text = f"records are relayed but not written down: {error}"
             told = self._tally.note("relayed-not-kept", record.device, text, at.now)
             return server.relay_unkept(entry.raw, record, entry, at) + told
         text = f"a record was not stored and not acknowledged, the device keeps it: {error}"
         return self.give_up(entry) + self._tally.note("record-not-kept", record.device, text, at.now)
-
-    def _note_gap(self, at: Moment) -> list[Command]:
-        gap, self._gap = self._gap, None
-        self._note_gap_at = float("inf")
-        if gap is None:
-            return []
-        data: dict[str, str | int] = {
-            "upstream": self.upstream.name,
-            "first": gap.first,
-            "last": gap.last,
-            "records": gap.records,
-        }
-        return [Keep(Note(at.wall, "gap", data), self, gap, wait=False)]
-
-    def _gap_not_noted(self, gap: Gap, at: Moment) -> list[Command]:
-        more = self._gap or gap
-        records = gap.records + (self._gap.records if self._gap else 0)
-        self._gap = Gap(min(gap.first, more.first), max(gap.last, more.last), records)
-        self._note_gap_at = at.now + RETRY_STORAGE
-        return []
 
     def _session_ends(self, entry: DeviceRecord, at: Moment) -> list[Command]:
         record = entry.record
@@ -278,8 +241,8 @@ class AccountingFlow:
     def _problem(self, record: Record, raw: bytes, problem: str, at: Moment) -> list[Command]:
         text = f"a record of {record.device} cannot be read in full ({problem}); it is kept and forwarded as it came"
         told = self._tally.note(f"record-{problem}", record.client, text, at.now)
-        kept = Keep(Quarantined(at.wall, "radius", record.device, record.client, problem, raw), wait=False)
-        return [*told, kept] if told else []
+        unread = Quarantined(at.wall, "radius", record.device, record.client, problem, raw)
+        return [*told, self.site.gaps.keep(unread, self.upstream.name)] if told else []
 
     def _sign(self, asked: Asked, attributes: Attributes) -> bytes:
         states = asked.proxy_states()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from protocols.errors import Malformed, NotAuthentic, ProtocolError
 from protocols.radius.packet import Code, Packet, Type, parse
 from protocols.radius.secrets import sign_response, verify_accounting_request, verify_message_authenticator
-from proxy.commands import Command, Keep, Send
+from proxy.commands import Command, Send
 from proxy.dialects.radius.accounting import AccountingFlow
 from proxy.dialects.radius.clients import Asked, Client, Clients
 from proxy.dialects.radius.logins import LoginFlow
@@ -116,5 +116,5 @@ class RadiusListener:
         if commands and event.channel == self.accounting.channel and isinstance(error, Malformed):
             # With its line, so as rarely: anyone could send these.
             kept = Quarantined(event.at.wall, "radius", "", address, error.reason, event.data)
-            commands.append(Keep(kept, wait=False))
+            commands.append(self.accounting.site.gaps.keep(kept, self.accounting.upstream.name))
         return commands

@@ -380,7 +380,7 @@ class LoginFlow:
             late=late,
             teaches=teaches,
         )
-        return Keep(change, wait=False)
+        return self.site.gaps.keep(change, self.upstream.name)
 
     def _mode(self, login: DeviceLogin, decided_by: str) -> Mode:
         return self.site.mode_of(login.device, self.upstream) if decided_by == "locum" else Mode.ONLINE

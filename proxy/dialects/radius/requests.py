@@ -10,7 +10,7 @@ from proxy.commands import Command
 from proxy.dialects.radius.exchange import Pending
 from proxy.dialects.radius.host import ProbeLogin
 from proxy.events import Moment
-from proxy.upstream import Waiter
+from proxy.handover import Waiter
 from storage.answers import OutboxItem
 
 

@@ -1,37 +1,34 @@
-"""A RADIUS server as upstream: logins relayed to it, records handed over, its two ports watched.
+"""A RADIUS server as upstream: logins relayed to it, records handed over, its answers checked.
 
-Authentication decides the state; accounting has a health of its own, and while it is bad records are kept and
-acknowledged. With several addresses the first that answers is used until it fails. RFC 2865 section 2.3 (proxying), RFC
-5080 section 2.2 (retransmission), RFC 5997 (Status-Server). Left out: requests that a server sends (RFC 5176).
+How its two ports are watched stands in `watched.py`. While accounting is not answered, records are kept and
+acknowledged. RFC 2865 section 2.3 (proxying), RFC 5080 section 2.2 (retransmission). Left out: requests that a server
+sends (RFC 5176).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
 from protocols.radius.forwarding import forwarded
 from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Code, Packet, Type, encode, parse, size_of
-from proxy.commands import Command, Keep, Tell
+from proxy.commands import Command
 from proxy.dialects.radius.exchange import MAC_SIZE
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
-from proxy.dialects.radius.hosts import Hosts
 from proxy.dialects.radius.requests import RecordSent, RelayedLogin, Settings
+from proxy.dialects.radius.watched import WatchedUpstream
 from proxy.events import Event, Kept, Moment, NotKept, Received, Refused, Ticked
-from proxy.link import Link, State
+from proxy.handover import UNKEPT, Waiter
+from proxy.link import Link
 from proxy.tally import Tally
-from proxy.upstream import UNKEPT, Upstream, Waiter
 from storage.answers import OutboxItem
-from storage.records import Record, Remember
+from storage.records import Record
 
-PROBE_SOON = 0.5
 SAME_BYTES_FOR = 5.0
 SEND_AGAIN_AFTER = (1.0, 3.0)
-TRY_EVERY = 10.0
-JUST_NOW = 0.1
 
 
-class RadiusUpstream(Upstream):
+class RadiusUpstream(WatchedUpstream):
     """One RADIUS server. `fingerprint` names (address, ports, secret) without giving the secret away."""
 
     def __init__(
@@ -45,22 +42,11 @@ class RadiusUpstream(Upstream):
         recover_after: int = 3,
         window: int = 256,
     ) -> None:
-        super().__init__(name, "radius", link, window)
-        self.answer_timeout = settings.answer_timeout
-        self.recover_after = recover_after
-        self.settings = settings
+        super().__init__(name, link, settings, fingerprint, recover_after, window)
         self.proxy_state = proxy_state
         self._proxy_state_octets = encode(((Type.PROXY_STATE, proxy_state),))
-        self.proven_by: set[str] = set()
         self.signed_by: set[str] = set()
-        self.status_answered: dict[str, set[str]] = {AUTH: set(), ACCT: set()}
-        self.accounting_well = True
-        self.hosts = Hosts()
         self._tally = tally
-        self._fingerprint = fingerprint
-        self._trial = False
-        self._next_trial = 0.0
-        self._next_login_trial = 0.0
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, Received):
@@ -70,70 +56,8 @@ class RadiusUpstream(Upstream):
         if isinstance(event, Ticked):
             return self._ticked(event.at)
         if isinstance(event, Refused):
-            return self._refused(event)
+            return self.nobody_there(event)
         return self.not_kept(event) if isinstance(event, NotKept) else []
-
-    def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
-        """Use these addresses, in this order. Those that stay keep what is known of them."""
-        return self._replace_hosts(addresses, at) + self._judge(at)
-
-    def details(self) -> dict[str, object]:
-        return {
-            "accounting": "ok" if self.accounting_well else "not answered",
-            "addresses": [host.address for host in self.hosts],
-        }
-
-    def _judge(self, at: Moment) -> list[Command]:
-        return self.set_proven(any(host.fingerprint in self.proven_by for host in self.hosts), at)
-
-    def _replace_hosts(self, addresses: Sequence[str], at: Moment) -> list[Command]:
-        known = {host.address: host for host in self.hosts}
-        ports = (self.settings.auth_port, self.settings.accounting_port)
-        commands: list[Command] = []
-        for address in known.keys() - set(addresses):
-            commands += self._leave(known[address], at) + known[address].close()
-        timeout, secret = self.settings.answer_timeout, self.settings.secret
-        self.hosts.replace(
-            [
-                known.get(address)
-                or Host(
-                    self, self.name, address, ports, secret, timeout, self.recover_after, self._fingerprint(address)
-                )
-                for address in addresses
-            ]
-        )
-        for host in self.hosts:
-            for role, port in host.ports.items():
-                port.answers_status |= host.fingerprint in self.status_answered[role]
-        return commands
-
-    def unreachable(self, cause: str, at: Moment) -> list[Command]:
-        """There is no address at all to send to: its name does not resolve and never did."""
-        return [] if self.hosts else self.contact_failed(cause, at)
-
-    def configure(self, settings: Settings, at: Moment) -> list[Command]:
-        """A reload. Another secret or other ports: everything known of the server counts no more."""
-        before, self.settings = self.settings, settings
-        self.answer_timeout = settings.answer_timeout
-        addresses = [host.address for host in self.hosts]
-        commands: list[Command] = []
-        if (before.secret, before.auth_port, before.accounting_port) != (
-            settings.secret,
-            settings.auth_port,
-            settings.accounting_port,
-        ):
-            commands += self._replace_hosts([], at)
-        commands += self.reach(addresses, at)
-        for host in self.hosts:
-            for port in host.ports.values():
-                port.contact.timeout = settings.answer_timeout
-                port.steadiness.recover_after = self.recover_after
-        return commands
-
-    @property
-    def lead(self) -> str:
-        """The port whose contact decides the state."""
-        return AUTH if AUTH in self.settings.roles else ACCT
 
     @property
     def relays_records(self) -> bool:
@@ -176,16 +100,6 @@ class RadiusUpstream(Upstream):
             for host in self.hosts:
                 host.auth.exchange.let_go(login.pending)
 
-    def tries_first(self, now: float) -> bool:
-        """Whether an offline login goes to the server first: contacts succeed already, or nothing else could tell."""
-        if any(host.ports[self.lead].steadiness.succeeding for host in self.hosts):
-            return True
-        blind = self.settings.test_login is None and not any(host.auth.answers_status for host in self.hosts)
-        if not blind or now < self._next_login_trial:
-            return False
-        self._next_login_trial = now + TRY_EVERY
-        return True
-
     def send_record(self, item: OutboxItem, at: Moment, waiter: Waiter | None) -> list[Command]:
         held = max(0, at.wall - item.at) // 1000
         try:
@@ -223,6 +137,17 @@ class RadiusUpstream(Upstream):
             port.exchange.let_go(pending)
         return [(p.about.item, p.about.waiter) for p in found if isinstance(p.about, RecordSent)]
 
+    def take_back(self, host: Host, at: Moment) -> list[Command]:
+        return self.put_back(self._cut_port(host.acct), f"{host.address} left", at)
+
+    def relay_anew(self, host: Host, at: Moment) -> list[Command]:
+        commands: list[Command] = []
+        for pending in list(host.auth.exchange.live.values()):
+            if isinstance(pending.about, RelayedLogin):
+                host.auth.exchange.let_go(pending)
+                commands += self.relay(pending.about, at)
+        return commands
+
     def _received(self, event: Received) -> list[Command]:
         behind = self.hosts.behind(event.channel)
         if behind is None:
@@ -236,21 +161,15 @@ class RadiusUpstream(Upstream):
                 error.reason, self.name, f"{self.name}: an answer was dropped: {error}", event.at.now
             )
         port.exchange.settle(pending)
-        commands += self._heard(host, port, event.at)
+        commands += self.heard(host, port, event.at)
         about: Probe | RecordSent | RelayedLogin = pending.about
         if isinstance(about, Probe):
-            commands += self._probe_answered(host, port, about)
+            commands += self.probe_answered(host, port, about)
         elif isinstance(about, RecordSent):
             commands += self._record_answered(about, packet, late or pending.sent_again > 0, event.at)
         else:
             commands += about.answered(packet, event.data, event.at)
         return commands
-
-    def _probe_answered(self, host: Host, port: Port, probe: Probe) -> list[Command]:
-        if not probe.status or port.answers_status:
-            return []
-        port.answers_status = True
-        return [self._remember(f"status-{port.role}", host)]
 
     def _record_answered(self, about: RecordSent, packet: Packet, twice: bool, at: Moment) -> list[Command]:
         if packet.code != Code.ACCOUNTING_RESPONSE:
@@ -266,7 +185,7 @@ class RadiusUpstream(Upstream):
         seen = host.fingerprint in self.signed_by
         if signed and not seen:
             self.signed_by.add(host.fingerprint)
-            return [self._remember("signs", host)]
+            return [self.remember("signs", host)]
         if signed:
             return []
         if seen or self.settings.require_signature == "true":
@@ -274,120 +193,15 @@ class RadiusUpstream(Upstream):
         text = f"{self.name}: the server signs no answers (no Message-Authenticator): they could be forged; update it"
         return self._tally.note("server-signs-nothing", self.name, text, at.now)
 
-    def _heard(self, host: Host, port: Port, at: Moment) -> list[Command]:
-        port.contact.heard(at.now)
-        port.failed = False
-        commands: list[Command] = []
-        used = self.hosts.used(port.role)
-        if used is not host and used.ports[port.role].failed:
-            commands += self._switch(port.role, host, at)
-        if host.fingerprint not in self.proven_by:
-            self.proven_by.add(host.fingerprint)
-            commands.append(self._remember("proven", host))
-        well = self.accounting_well if port.role == ACCT else self.link.proven
-        if well and self.link.state is State.ONLINE:
-            return commands
-        steady = port.steadiness.contact(at.now)
-        if port.role == self.lead:
-            commands += self.contact(steady, at)
-        if port.role == ACCT and not self.accounting_well and steady:
-            self.accounting_well = True
-            commands.append(Tell("info", f"{self.name}: accounting is answered again; forwarding what waits"))
-        return commands
-
-    def _refused(self, event: Refused) -> list[Command]:
-        behind = self.hosts.behind(event.channel)
-        if behind is None:
-            return []
-        host, port = behind
-        port.steadiness.broken()
-        follows = port.contact.refused(probe=event.channel[-1] == "probe")
-        if follows == "probe":
-            return port.probe(self.settings.test_login, event.at)
-        if follows == "failed":
-            cause = f"{host.address} port {port.exchange.port}: {event.text}"
-            return self._failed(host, port, cause, event.at, asked_since=event.at.now - JUST_NOW)
-        return []
-
-    def _failed(self, host: Host, port: Port, cause: str, at: Moment, *, asked_since: float) -> list[Command]:
-        """Contact with this port has failed. Another address is used instead; also one that had failed, if it was not
-        asked since then: it may have come back.
-        """
-        port.failed = True
-        port.steadiness.broken()
-        role = port.role
-        if self.hosts.used(role) is not host:
-            return []
-        others = self.hosts.alive(role)
-        if not others and self._is_well(role):
-            others = [other for other in self.hosts if other.ports[role].contact.probe_sent < asked_since]
-        if others:
-            return self._switch(role, others[0], at)
-        commands: list[Command] = []
-        if role == ACCT and ACCT in self.settings.roles:
-            commands += self._accounting_failed(cause, at)
-        if role == self.lead:
-            commands += self.contact_failed(cause, at)
-        return commands
-
-    def _accounting_failed(self, cause: str, at: Moment) -> list[Command]:
-        self._trial, self._next_trial = False, at.now + TRY_EVERY
-        commands = self.cut(f"accounting failed: {cause}", at)
-        if self.accounting_well and self.lead == AUTH:
-            self.accounting_well = False
-            for host in self.hosts:
-                host.auth.probe_now = True
-            commands.append(Tell("warning", f"{self.name}: accounting is not answered ({cause}); records are kept"))
-        return commands
-
-    def _switch(self, role: str, to: Host, at: Moment) -> list[Command]:
-        before, number = self.hosts.used(role), to.ports[role].exchange.port
-        self.hosts.use(role, to)
-        commands: list[Command] = [
-            Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address} (port {number})")
-        ]
-        commands += to.ports[role].probe(self.settings.test_login, at)
-        if role == ACCT:
-            return commands + self._leave(before, at)
-        for pending in list(before.auth.exchange.live.values()):
-            if isinstance(pending.about, RelayedLogin):
-                before.auth.exchange.let_go(pending)
-                commands += self.relay(pending.about, at)
-        return commands
-
-    def _leave(self, host: Host, at: Moment) -> list[Command]:
-        """Records in flight to this address wait again."""
-        return self.put_back(self._cut_port(host.acct), f"{host.address} left", at)
-
     def _ticked(self, at: Moment) -> list[Command]:
         commands: list[Command] = []
         for host in self.hosts:
-            for role in self.settings.roles | {self.lead}:
-                commands += self._watch(host, host.ports[role], at)
+            commands += self.watch(host, at)
             commands += self._watch_records(host.acct, at)
             for exchange in (host.auth.exchange, host.acct.exchange):
                 exchange.expire(at.now)
-        if not self.accounting_well and at.now >= self._next_trial:
-            self._trial = not any(host.acct.answers_status for host in self.hosts)
+        self.try_accounting(at.now)
         return commands + self.tick(at)
-
-    def _watch(self, host: Host, port: Port, at: Moment) -> list[Command]:
-        commands: list[Command] = []
-        contact, settings = port.contact, self.settings
-        for sent in port.give_up_probes(at.now):
-            port.steadiness.broken(sent)
-        if contact.has_failed(at.now):
-            cause = f"no answer from {host.address} port {port.exchange.port} in {settings.answer_timeout:g} s"
-            commands += self._failed(host, port, cause, at, asked_since=at.now - settings.answer_timeout)
-        oldest = next((p.first_sent for p in port.exchange.live.values() if not isinstance(p.about, Probe)), None)
-        doubtful = contact.wants_probe(at.now, oldest)
-        for other in self.hosts if doubtful else ():
-            other.ports[port.role].probe_now = True
-        well = self._is_well(port.role) and not port.failed
-        quiet_since = max(contact.probe_sent, contact.last_heard) if well else contact.probe_sent
-        if port.probe_now or at.now >= quiet_since + (settings.probe_interval if well else PROBE_SOON):
-            commands += port.probe(settings.test_login, at)
-        return commands
 
     def _watch_records(self, port: Port, at: Moment) -> list[Command]:
         commands: list[Command] = []
@@ -402,9 +216,3 @@ class RadiusUpstream(Upstream):
             elif pending.sent_again < len(SEND_AGAIN_AFTER) and age >= SEND_AGAIN_AFTER[pending.sent_again]:
                 commands += port.exchange.again(pending)
         return commands
-
-    def _is_well(self, role: str) -> bool:
-        return self.link.state is State.ONLINE if role == self.lead else self.accounting_well
-
-    def _remember(self, what: str, host: Host) -> Keep:
-        return Keep(Remember(f"{what}:{self.name}:{host.fingerprint}", "1"), wait=False)

@@ -16,10 +16,9 @@ from protocols.terminal.frames import Frame, Type, encode_frame
 from protocols.terminal.messages import DUPLEX, Job, JobAck, JobStatus, Kind, raw_contents
 from proxy.commands import Command, Keep, Send
 from proxy.dialects.terminal.connection import Connection
-from proxy.dialects.terminal.gaps import Gap, Gaps
 from proxy.dialects.terminal.shared import DIALECT, Shared, is_locums, mark_of
 from proxy.events import Kept, Moment, NotKept
-from proxy.upstream import item_of
+from proxy.handover import item_of
 from storage.answers import OpenSession, Stored
 from storage.records import Counts, Mode, OutboxState, Personal, Quarantined, Record
 
@@ -83,7 +82,6 @@ class Jobs:
         self._shared = shared
         self._relays = shared.upstream is shared.records_to
         self._open: dict[Key, DeviceJob] = {}
-        self._gaps = Gaps(shared.flow, shared.records_to.name)
 
     def asked(self, connection: Connection, frame: Frame, job: Job, at: Moment) -> list[Command]:
         """A JOB came in."""
@@ -110,16 +108,8 @@ class Jobs:
         commands = self._shared.tally.note(reason, device, text, at.now)
         if commands:
             kept = Quarantined(at.wall, DIALECT, device, client, reason, _raw(frame))
-            commands.append(Keep(kept, wait=False))
+            commands.append(self._shared.site.gaps.keep(kept, self._shared.upstream.name))
         return commands
-
-    def tick(self, at: Moment) -> list[Command]:
-        return self._gaps.tick(at)
-
-    def gap_not_noted(self, gap: Gap, at: Moment) -> list[Command]:
-        """The note about jobs that went unrecorded could not be stored either."""
-        self._gaps.not_noted(gap, at)
-        return []
 
     # What storage says
 
@@ -127,7 +117,7 @@ class Jobs:
         """The job is on stable storage, or was already."""
         at, record, outcome, shared = event.at, entry.record, event.outcome, self._shared
         entry.kept = True
-        commands = self._gaps.note(at)
+        commands = shared.site.gaps.note(at)
         if not isinstance(outcome, Stored):
             return self.acknowledge(entry, JobStatus.ALREADY) + commands
         commands += shared.site.job_kept(record, shared.upstream)
@@ -151,7 +141,7 @@ class Jobs:
             and shared.lines is not None
             and shared.records_to.may_relay(entry.record.order_key)
         ):
-            self._gaps.add(entry.record, at)
+            shared.site.gaps.missed(entry.record, at)
             text = f"jobs are relayed but not written down: {event.error}"
             told = shared.tally.note("relayed-not-kept", device, text, at.now)
             shared.deadlines.add(entry, at.now + shared.upstream.answer_timeout)

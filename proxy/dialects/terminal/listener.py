@@ -30,7 +30,6 @@ from protocols.terminal.messages import (
 )
 from proxy.commands import Close, Command, Tell
 from proxy.dialects.terminal.connection import MOST_UNANSWERED, Asked, Connection, Presence
-from proxy.dialects.terminal.gaps import Gap
 from proxy.dialects.terminal.jobs import DeviceJob, Jobs
 from proxy.dialects.terminal.logins import GrantAsked, Logins
 from proxy.dialects.terminal.queries import Queries
@@ -140,15 +139,13 @@ class TerminalListener:
         token = event.token
         if isinstance(token, DeviceJob):
             return self._jobs.not_kept(token, event)
-        if isinstance(token, GrantAsked):
-            return self._logins.not_kept(token, event)
-        return self._jobs.gap_not_noted(token, event.at) if isinstance(token, Gap) else []
+        return self._logins.not_kept(token, event) if isinstance(token, GrantAsked) else []
 
     # Time
 
     def tick(self, at: Moment) -> list[Command]:
         """What the server has left unanswered; and, once a second, who has gone silent."""
-        commands = self._shared.deadlines.tick(at) + self._jobs.tick(at)
+        commands = self._shared.deadlines.tick(at)
         if at.now >= self._look_at:
             if self._look_at == float("-inf"):
                 self._expect(at)

@@ -251,8 +251,9 @@ class Logins:
         self._shared.site.not_begun(token.login.device)
         text = f"a login was not granted, because it could not be stored: {event.error}"
         told = self._shared.tally.note("grant-not-kept", token.login.device, text, event.at.now)
+        kept = self._ledger(token.login, "unavailable", "locum", "the grant could not be stored", event.at)
         answer = token.login.answer(_refusal(LoginStatus.UNAVAILABLE, UNAVAILABLE_LINE))
-        return [*answer, *told, *self._next(token.login.device, event.at)]
+        return [*answer, kept, *told, *self._next(token.login.device, event.at)]
 
     def _next(self, device: str, at: Moment) -> list[Command]:
         waiting = self._granting.pop(device)
@@ -313,7 +314,8 @@ class Logins:
         late: bool = False,
     ) -> Keep:
         word = Word(outcome, decided_by, reason, user, teaches and bool(login.card), late)
-        return Keep(entry_of(login, word, session, self._shared, at), wait=False)
+        shared = self._shared
+        return shared.site.gaps.keep(entry_of(login, word, session, shared, at), shared.upstream.name)
 
 
 def _refusal(status: LoginStatus, line: str) -> LoginResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from protocols.terminal.frames import Frame
 from protocols.terminal.messages import Scope, Unlock, UnlockResult, UnlockStatus
-from proxy.commands import Command, Keep
+from proxy.commands import Command
 from proxy.dialects.terminal.connection import Asked, Connection
 from proxy.dialects.terminal.shared import Shared
 from proxy.events import Moment
@@ -43,7 +43,8 @@ class Unlocks:
         device, scope = given.device, SCOPES.get(unlock.scope)
         if shared.state(device) is not State.OFFLINE or not shared.site.policy_for(device).enabled:
             step = UnlockStep(at.wall, device, shared.upstream.name, "not-offline", scope or "")
-            return [Keep(step, wait=False), *given.answer(UnlockResult(UnlockStatus.NOT_OFFLINE, 0))]
+            kept = shared.site.gaps.keep(step, shared.upstream.name)
+            return [kept, *given.answer(UnlockResult(UnlockStatus.NOT_OFFLINE, 0))]
         if scope is None:
             return given.answer(UnlockResult(UnlockStatus.WRONG, 0))
         ask = UnlockAsk(device, shared.upstream.name, scope, unlock.code, self, given)

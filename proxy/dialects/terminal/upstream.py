@@ -22,10 +22,11 @@ from proxy.dialects.terminal.upstream_lines import DeviceLines
 from proxy.dialects.terminal.upstream_records import DIALECT, OTHER_DIALECT, Records
 from proxy.dialects.terminal.upstream_stream import Phase, ServerStream, Settings, StreamUser
 from proxy.events import Channel, Closed, Connected, Event, Kept, Moment, NotKept, Received, Ticked
+from proxy.handover import UNKEPT, Waiter
 from proxy.hosts import Hosts
 from proxy.link import Link, State
 from proxy.tally import Tally
-from proxy.upstream import UNKEPT, Upstream, Waiter
+from proxy.upstream import Upstream
 from storage.answers import OutboxItem
 from storage.records import Delivery, OutboxState, Record, Remember
 

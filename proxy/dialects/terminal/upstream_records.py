@@ -34,7 +34,7 @@ from proxy.commands import Command
 from proxy.dialects.terminal.upstream_host import hello_of, own_name
 from proxy.dialects.terminal.upstream_stream import Asked, Pauses, ServerStream
 from proxy.events import Moment
-from proxy.upstream import Waiter
+from proxy.handover import Waiter
 from storage.answers import OutboxItem
 
 if TYPE_CHECKING:
