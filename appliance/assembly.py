@@ -143,21 +143,23 @@ class Assembly:
 
     def _resume(self, flow: Upstream, at: Moment) -> None:
         step = self._reader.open_outages().get(flow.name)
-        if step is None or step.state == State.ONLINE:
+        if step is None or step.outage is None or step.state == State.ONLINE:
             if not flow.outbox.empty:
                 cause = "records of an earlier run wait"
                 flow.link.resume(Resumed(State.RECOVERING, at.now, at.wall, cause, None, at.now))
                 data: dict[str, str | int] = {"upstream": flow.name, "state": State.RECOVERING.value, "cause": cause}
                 self.notes.append(Note(at.wall, "state", data))
             return
-        since = at.now - passed_since(step, self._clock, self._reader.last_entry_at() or 0, at)
-        left = since if step.state == State.RECOVERING and self._reader.was_offline(step) else float("-inf")
-        first = self._reader.away_since(flow.name)
-        away_from = since if first is None else since - max(0, step.at - first) / 1000
+        last_entry_at = self._reader.last_entry_at() or 0
+
+        def when(step: OutageStep) -> float:
+            return at.now - passed_since(step, self._clock, last_entry_at, at)
+
+        since, left = when(step), self._reader.left_offline(flow.name, step.outage)
+        left_offline = when(left) if left is not None else float("-inf")
         state = State(step.state)
-        flow.link.resume(Resumed(state, since, step.at, step.cause, step.outage, since, left, away_from=away_from))
-        if first is not None:
-            self.site.limits.restore(flow.name, self._reader.overruns(flow.name, first))
+        flow.link.resume(Resumed(state, since, step.at, step.cause, step.outage, since, left_offline))
+        self.site.limits.restore(flow.name, self._reader.overruns(flow.name, step.outage))
 
     def _restore_site(self, at: Moment) -> None:
         site = self.site
@@ -167,7 +169,7 @@ class Assembly:
         site.online_users.update(self._reader.online_users())
         for known in self._reader.devices():
             site.seen[known.device] = Seen(known.client, known.dialect, known.upstream, known.last_seen, at.now)
-        outages = [self._reader.away_since(name) for name in self.upstreams]
+        outages = [upstream.link.outage_wall for upstream in self.upstreams.values()]
         since = min([at.wall - LONGEST_DRILL, *(outage for outage in outages if outage is not None)])
         site.unlocking.restore(self._reader.unlock_history(since), sessions, at)
         for device, name in site.unlocking.places().items():

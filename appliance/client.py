@@ -24,6 +24,10 @@ class ClientError(Exception):
     """The appliance cannot be asked, or said no. The text is one line: what, where, what to do."""
 
 
+class NotRunning(ClientError):
+    """Nobody listens on the control socket."""
+
+
 @contextmanager
 def control_socket(state_dir: Path) -> Iterator[str]:
     """A path by which the control socket in `state_dir` can be bound or connected to.
@@ -53,11 +57,11 @@ def is_running(state_dir: Path) -> bool:
 
 
 def ask(state_dir: Path, command: str, **arguments: Any) -> Any:
-    """The appliance's result for a command. Raises ClientError."""
+    """The appliance's result for a command. Raises ClientError, NotRunning among them."""
     try:
         answer = _exchange(state_dir, {"command": command, **arguments})
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        raise ClientError(
+        raise NotRunning(
             f"no Locum runs on {state_dir}; start it with: locum run, or name another with -c FILE or --state-dir DIR"
         ) from None
     except PermissionError:

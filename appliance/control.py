@@ -27,6 +27,9 @@ from appliance.log import Events
 GROUP = "locum"
 LONGEST_REQUEST = 1 << 20
 PATIENCE = 10.0
+"""Seconds for a whole request."""
+ANSWERED_WITHIN = 60.0
+"""Seconds for the answer to leave; whoever asks waits less."""
 _PEER = struct.Struct("3i")
 
 events = Events("control")
@@ -60,6 +63,8 @@ class Asker(Protocol):
             self._answer({"ok": False, "error": "the request is too long"})
         elif b"\n" in data:
             line, self._read = self._read.partition(b"\n")[0], b""
+            if self._patience is not None and self._patience.active():
+                self._patience.reset(ANSWERED_WITHIN)
             self._request(line)
 
     def _request(self, line: bytes) -> None:

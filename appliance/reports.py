@@ -51,6 +51,11 @@ class Reports:
                 self._alerts.stop()
             self._alert(config)
 
+    @property
+    def figures_at(self) -> MetricsConfig | None:
+        """Where Prometheus asks now."""
+        return self._config.metrics
+
     def stop(self) -> None:
         """End both."""
         for each in (self._alerts, self._metrics):

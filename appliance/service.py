@@ -2,8 +2,8 @@
 
 Start: state directory, ledger (what was in flight waits again), flows, ports, control socket, then the first probe.
 SIGHUP reads the config anew, and a bad one leaves the old in force. SIGTERM and SIGINT stop: ports are closed, what is
-asked of the writer is written, the ledger is closed. Anything that keeps it from starting is one line and exit status
-2.
+asked of the writer is written, the ledger is signed and closed. Anything that keeps it from starting is one line and
+exit status 2.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, log
+from appliance import __version__, log, witness
 from appliance.assembly import Assembly, channel_of, forgetful
 from appliance.clockwatch import ClockWatch
 from appliance.config import Config, ConfigError, ListenConfig, load
@@ -23,20 +23,26 @@ from appliance.control import Control, Refusal
 from appliance.device_hands import DeviceHands
 from appliance.hands import Hands
 from appliance.keeper import Keeper
+from appliance.ledger_hands import LedgerHands
 from appliance.log import Events
 from appliance.reports import Reports
-from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, unlock_hash
+from appliance.retention import Retention
+from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, signing_key, unlock_hash
 from appliance.status import StatusBoard
+from appliance.witness import MOST_MISSING, Witness
 from proxy.commands import Keep, Tell
 from proxy.events import Channel
 from proxy.net.driver import TICK, Driver, this_moment
 from proxy.net.names import Names, is_numeric
 from proxy.net.reactor import lean_reactor
+from storage import signed
 from storage.database import open_reader
 from storage.errors import StorageError
+from storage.inheriting import settle_origin
 from storage.ledger import Ledger
 from storage.reader import Reader
 from storage.records import Note
+from storage.signing import Signer
 from storage.space import SpaceWatch
 
 events = Events("service")
@@ -56,11 +62,16 @@ def run(config: Config, log_format: log.LogFormat = "text") -> int:
         prepare(config.state_dir)
         key = installation_key(config.state_dir)
         code = unlock_hash(config.state_dir)
-        ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall)
+        signer = signing_key(config.state_dir)
+        ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall, signer)
     except (StateDirError, StorageError) as error:
         return _refuse(str(error))
     reactor = lean_reactor()
-    service = Service(reactor, config, ledger, key, code)
+    try:
+        service = Service(reactor, config, ledger, signer, key, code)
+    except StorageError as error:
+        ledger.close()
+        return _refuse(str(error))
     try:
         service.start()
     except CannotStart as error:
@@ -88,11 +99,15 @@ class CannotStart(Exception):
 class Service:
     """Everything that runs, held together."""
 
-    def __init__(self, reactor: Any, config: Config, ledger: Ledger, key: bytes, code: str) -> None:
+    def __init__(self, reactor: Any, config: Config, ledger: Ledger, signer: Signer, key: bytes, code: str) -> None:
         self.config = config
         self._reactor = reactor
         self._ledger = ledger
+        self._signer = signer
         self._keeper = Keeper(ledger, SpaceWatch(config.state_dir))
+        known = witness.newest(config.state_dir)
+        self._words = [*ledger.words]
+        self._words += settle_origin(ledger, signer, known, forgetful(config), this_moment().wall)
         self._in_flight = ledger.settle_sent(this_moment().wall, forgetful(config))
         self._connection = open_reader(ledger.path)
         reader = Reader(ledger.path, self._connection)
@@ -102,9 +117,17 @@ class Service:
         self._board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self._losses)
         self._hands = Hands(self.assembly, self.driver, self._board, self._connection)
         devices = DeviceHands(self.assembly, self.driver, lambda: _unlock_hash(self.config.state_dir))
-        self._control = Control(reactor, config.state_dir, {**self._hands.handlers(), **devices.handlers()})
+        by_hand = {
+            **self._hands.handlers(),
+            **devices.handlers(),
+            **LedgerHands(self.driver, self.assembly.site.forget).handlers(),
+        }
+        handlers = {**by_hand, "listeners": lambda request, who: self._ports()}
+        self._control = Control(reactor, config.state_dir, handlers)
         self._names = Names(reactor, self._resolved, self._unresolved)
         self._clock = ClockWatch()
+        self._retention = Retention(_kept_for(config))
+        self._witness = Witness(config.state_dir, ledger.new_checkpoints, this_moment())
         self._tick: Any = None
         self._stopping = False
 
@@ -149,13 +172,16 @@ class Service:
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
         self._control.close()
-        self._reports.stop()
         self.driver.close()
+        self.driver.run(self.assembly.site.gaps.note(this_moment()))
         self.driver.writer.keep(Keep(Note(this_moment().wall, "stop", {"version": __version__})))
         self.driver.writer.stop()
         self._connection.close()
-        self._ledger.close()
-        self._reactor.callLater(0, self._reactor.stop)
+        self._ledger.close(this_moment().wall)
+        self.driver.run(self._witness.carry(this_moment()))
+        self._reports.stop()
+        # One turn of the reactor for what the connections have taken.
+        self._reactor.callLater(0, self._reactor.callLater, 0, self._reactor.stop)
 
     def reload(self) -> None:
         """SIGHUP: take over the config file as it is now, or say what is wrong with it and go on as before."""
@@ -175,6 +201,7 @@ class Service:
             self.driver.run(self.assembly.upstreams[name].reach([], moment))
         self.driver.run(self.assembly.reconfigure(config, moment))
         self.config = config
+        self._retention.configure(_kept_for(config))
         self._reach(config)
         for channel in bound:
             self._open(channel)
@@ -187,6 +214,15 @@ class Service:
             self._reports.configure(config)
         except OSError as error:
             self._say("error", f"[metrics] stays where it was: {error.strerror}; {_advice(error)}")
+
+    def _ports(self) -> list[dict[str, Any]]:
+        """What this Locum listens on: the answer to `listeners`."""
+        ports = [port for listening in self.assembly.listeners.values() for port in listening.ports]
+        told = [(port.address, port.number, "tcp" if port.stream else "udp") for port in ports]
+        figures = self._reports.figures_at
+        if figures is not None:
+            told.append((figures.bind, figures.port, "tcp"))
+        return [{"address": address, "port": number, "kind": kind} for address, number, kind in told]
 
     def _losses(self) -> dict[str, int]:
         return {**self.driver.losses(), **self._reports.losses()}
@@ -296,6 +332,10 @@ class Service:
         moment = this_moment()
         self._names.tick(moment.now)
         self.driver.run(self._clock.look(moment))
+        self.driver.run(self._witness.look(moment))
+        self.driver.run(self._retention.due(moment))
+        if self._keeper.looks_again(moment.now):
+            self.driver.writer.look()
         self._hands.storage_said(self._keeper, moment)
 
     def _say_started(self) -> None:
@@ -306,9 +346,11 @@ class Service:
             "config": self.config.digest,
             "in_flight": len(self._in_flight),
         }
-        for each in (Note(moment.wall, "start", note), *self.assembly.notes):
+        key_notes = signed.key_notes(self._connection, self._signer, moment.wall)
+        for each in (Note(moment.wall, "start", note), *key_notes, *self.assembly.notes):
             keep(Keep(each))
-        for words in self._ledger.words:
+        self.driver.run(self._witness.catch_up(signed.last(self._connection, MOST_MISSING), moment))
+        for words in self._words:
             self._say("warning", words)
         self._say_in_flight()
         for upstream, waiting in self._hands.forsaken().items():
@@ -339,6 +381,12 @@ def _unlock_hash(state_dir: Path) -> str:
         return unlock_hash(state_dir)
     except StateDirError as error:
         raise Refusal(str(error)) from error
+
+
+def _kept_for(config: Config) -> int | None:
+    """Milliseconds that personal data is kept for; None: for ever."""
+    kept = config.ledger.keep_personal
+    return None if kept is None else int(kept * 1000)
 
 
 def tell(line: Tell) -> None:

@@ -1,7 +1,7 @@
 """The state directory: ledger, keys, control socket. Made with modes that keep others out, refused when they do not.
 
-The ledger holds who copied what; the key makes fingerprints of secrets that cannot be guessed from a ledger alone. The
-group may enter (for the control socket), others may do nothing.
+The ledger holds who copied what. One key makes fingerprints of secrets that cannot be guessed from a ledger alone, the
+other signs the ledger. The group may enter (for the control socket), others may do nothing.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.signing import Signer
 
 KEY_NAME = "installation.key"
 KEY_SIZE = 32
+SIGNING_KEY_NAME = "signing.key"
+PUBLIC_KEY_NAME = "signing.pub"
 UNLOCK_CODE_NAME = "unlock-code"
 LEDGER_NAME = "ledger.db"
 OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
@@ -56,6 +62,60 @@ def installation_key(path: Path) -> bytes:
     return key
 
 
+def signing_key(path: Path) -> Signer:
+    """The key that signs this installation's ledger; made at the first start, readable by the service alone, its public
+    half beside it in PEM. Raises StateDirError.
+    """
+    from storage.signing import Signer, public_pem  # its library takes longer to load than most commands run
+
+    file, public = path / SIGNING_KEY_NAME, path / PUBLIC_KEY_NAME
+    signer = signing_key_there(path)
+    try:
+        if signer is None:
+            signer = Signer.new()
+            _write_new(file, signer.pem())
+        told = public_pem(signer.public_key).encode()
+        if not public.exists() or public.read_bytes() != told:
+            _write_new(public, told, 0o644)
+            _sync(path)
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be made ({error.strerror}); check the directory's owner") from error
+    return signer
+
+
+def signing_key_there(path: Path) -> Signer | None:
+    """As `signing_key`, but nothing is made: None if there is no key yet. Raises StateDirError."""
+    from storage.signing import NotAKey, Signer
+
+    file = path / SIGNING_KEY_NAME
+    try:
+        if file.stat().st_mode & 0o077:
+            raise StateDirError(f"{file}: others may read the key; run 'chmod 600 {file}'")
+        return Signer.from_pem(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be read ({error.strerror}); check its owner") from error
+    except NotAKey as error:
+        advice = "put a copy of it back, or move it away: a new one is made, and the ledger says since when"
+        raise StateDirError(f"{file}: is damaged ({error}); {advice}") from error
+
+
+def public_key(path: Path) -> bytes:
+    """The public half of `signing_key`, 32 bytes, for everybody who may enter the directory. Raises StateDirError."""
+    from storage.signing import NotAKey, public_key_from
+
+    file = path / PUBLIC_KEY_NAME
+    try:
+        return public_key_from(file.read_text("ascii"))
+    except FileNotFoundError as error:
+        raise StateDirError(f"{file}: there is no key yet; start Locum once, or name its state directory") from error
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be read ({error.strerror}); run as root or in the group locum") from error
+    except (NotAKey, UnicodeDecodeError) as error:
+        raise StateDirError(f"{file}: holds no public key; remove it and start Locum: it is written anew") from error
+
+
 def unlock_hash(path: Path) -> str:
     """The Argon2id hash of the unlock code; "" while none is set. Raises StateDirError."""
     file = path / UNLOCK_CODE_NAME
@@ -96,8 +156,8 @@ def keep_unlock_hash(path: Path, hash: str) -> None:
         ) from error
 
 
-def _write_new(file: Path, content: bytes) -> None:
-    """Put a whole file in place at once, mode 600, with the directory's owner."""
+def _write_new(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put a whole file in place at once, with the directory's owner."""
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -105,6 +165,7 @@ def _write_new(file: Path, content: bytes) -> None:
         if os.geteuid() == 0:
             about = file.parent.stat()
             os.fchown(descriptor, about.st_uid, about.st_gid)
+        os.fchmod(descriptor, mode)
         os.write(descriptor, content)
         os.fsync(descriptor)
     finally:

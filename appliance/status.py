@@ -15,6 +15,8 @@ from appliance import __version__
 from appliance.assembly import Assembly
 from appliance.keeper import Keeper
 from proxy.upstream import Upstream
+from storage import signed
+from storage.checkpoints import Checkpoint
 from storage.outbox import Outbox, OutboxCounts, OutboxRow
 from storage.reader import Reader
 from storage.records import OutboxState
@@ -41,6 +43,7 @@ class StatusBoard:
     ) -> None:
         self._losses = losses
         self._assembly = assembly
+        self._connection = connection
         self._outbox = Outbox(connection)
         self._reader = Reader(ledger, connection)
         self._keeper = keeper
@@ -64,7 +67,7 @@ class StatusBoard:
             "unlock_code": bool(assembly.site.unlocking.hash),
             "outbox": _counts(self._outbox.counts()),
             "last_outage": self._reader.last_outage(),
-            "ledger": asdict(figures),
+            "ledger": {**asdict(figures), "signed": _signed(signed.newest(self._connection))},
             "storage": {
                 "error": self._keeper.error or None,
                 "free_bytes": space.free if space else None,
@@ -141,6 +144,14 @@ def _readable(evidence: Any) -> Any:
     if not isinstance(evidence, dict) or not isinstance(evidence.get("read_at"), int):
         return evidence
     return {**evidence, "read_at": instant(evidence["read_at"])}
+
+
+def _signed(newest: Checkpoint | None) -> dict[str, Any] | None:
+    """How far the ledger is signed; None if no checkpoint signs anything."""
+    said = newest.said() if newest is not None else None
+    if newest is None or said is None:
+        return None
+    return {"seq": said.seq, "time": said.time, "number": newest.number}
 
 
 def _counts(counts: OutboxCounts) -> dict[str, Any]:

@@ -94,13 +94,15 @@ class Signed:
 @dataclass(frozen=True, slots=True)
 class Erased:
     """The personal data of so many entries was deleted, noted in entry `seq` (0: there was nothing). `waiting`: nothing
-    was, because so many records of the card are in the outbox. `first`: the oldest of the entries.
+    was, because so many records of the card are in the outbox. `first`: the oldest of the entries. `clock_jump`:
+    nothing was, because within the last day the clock went forward by so many ms, and may be wrong.
     """
 
     entries: int
     seq: int = 0
     waiting: int = 0
     first: int = 0
+    clock_jump: int = 0
 
 
 Outcome = Stored | Repeat | Taken | Changed | Signed | Erased

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from storage import cards, checkpoints, entries, identifiers, outbox_changes, proof, times
-from storage.answers import Changed, Outcome, Repeat, Signed, Stored
+from storage import cards, checkpoints, entries, erasure, identifiers, outbox_changes, proof, times
+from storage.answers import Changed, Erased, Outcome, Repeat, Signed, Stored
 from storage.checkpoints import Checkpoint
 from storage.errors import NotStorable, StorageError
 from storage.job_numbers import Name, name_of
@@ -25,6 +25,8 @@ from storage.records import (
     Delivery,
     DeviceSeen,
     Drop,
+    EraseCard,
+    EraseOld,
     Keepable,
     Login,
     Note,
@@ -92,6 +94,8 @@ class Batch:
         self.chain = replace(chain)
         self.checkpoints: list[Checkpoint] = []
         """Those that this batch made."""
+        self.erased = False
+        """Whether this batch deleted personal data."""
         self.recognition = Recognition({}, {})
         self._cursor = connection.cursor()
         self._repeats = repeats
@@ -317,6 +321,47 @@ class Batch:
         self._outbox.leave(item.seq)
         return Changed(((item.seq, found.upstream, found.order_key),))
 
+    def _erase_card(self, item: EraseCard, place: int) -> Outcome:
+        item = entries.cleaned(item)
+        if erasure.names(item.reason.encode(), item.card):
+            raise ValueError("the reason names the card")
+        note = Note(item.at, "erased", {"what": "card", "reason": item.reason}, item.who)
+        entries.describe(note)  # what cannot be noted must not be done either
+        times.text(item.at)
+        self._flush()
+        found = erasure.of_card(self._cursor, item.card)
+        first = found.seqs[0] if found.seqs else 0
+        if found.waiting:
+            return Erased(0, waiting=found.waiting, first=first)
+        self.erased |= erasure.forget_card(self._cursor, item.card)
+        return self._note_erased(erasure.erase(self._cursor, found.seqs), first, note, place)
+
+    def _erase_old(self, item: EraseOld, place: int) -> Outcome:
+        note = Note(item.at, "erased", {"what": "age", "before": times.text(item.before)})
+        self._flush()
+        jump = erasure.clock_jump(self._cursor, item.at)
+        if jump:
+            return Erased(0, clock_jump=jump)
+        seqs = erasure.older(self._cursor, item)
+        self.erased |= erasure.forget_old_cards(self._cursor, item.before, item.limit)
+        return self._note_erased(erasure.erase(self._cursor, seqs), min(seqs, default=0), note, place)
+
+    def erase_quarantined(self, after: int, last: int, at: int) -> None:
+        """Delete the bytes of the quarantined records with a seq above `after` and up to `last`, and note it; after
+        `write`, in its transaction. Raises sqlite3.Error.
+        """
+        self._noise = os.urandom(_NOISE)
+        erased = erasure.erase_quarantined(self._cursor, after, last)
+        self._note_erased(erased, 0, Note(at, "erased", {"what": "quarantine"}), 0)
+        self._flush()
+
+    def _note_erased(self, erased: int, first: int, note: Note, place: int) -> Erased:
+        if not erased:
+            return Erased(0)
+        self.erased = True
+        noted = self._evidence(replace(note, data={**note.data, "entries": erased}), place)
+        return Erased(erased, noted.seq, first=first)
+
     def _id_of(self, seq: int) -> str:
         self._entries.write(self._cursor)
         row = self._cursor.execute("SELECT id FROM entries WHERE seq = ?", (seq,)).fetchone()
@@ -354,6 +399,8 @@ _HANDLERS: dict[type, Callable[[Batch, Any, int], Outcome]] = {
     Resolve: Batch._resolve,
     Drop: Batch._drop,
     Sign: Batch._sign,
+    EraseCard: Batch._erase_card,
+    EraseOld: Batch._erase_old,
 }
 
 

@@ -1,15 +1,13 @@
 """Opening the ledger's file: one writer with everything it needs set, and readers that never hold it up.
 
 WAL with `synchronous=FULL`: a commit has returned only when its WAL frames are on stable storage. A lock file beside
-the ledger keeps a second Locum away (SQLite's own locks must not be mixed with ours on one file). At open the file is
-checked: the small tables and the end of the chain always, the rest for as long as `CHECK_SECONDS` allow, so that a
-big ledger does not hold up a start. What is damaged goes to `salvage.py`; what an older Locum wrote is copied, then
-migrated.
+the ledger keeps a second Locum away (`locking.py`). At open the file is checked: the small tables and the end of the
+chain always, the rest for as long as `CHECK_SECONDS` allow, so that a big ledger does not hold up a start. What is
+damaged goes to `salvage.py`; what an older Locum wrote is copied, then migrated.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -18,11 +16,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import migrations, proof, salvage, space, times
+from storage import migrations, proof, replacing, salvage, space, times
 from storage.errors import (
     CannotStore,
     LedgerBroken,
-    LedgerInUse,
     LedgerMissing,
     LedgerTooNew,
     LedgerTooOld,
@@ -30,6 +27,7 @@ from storage.errors import (
     says_corrupt,
     translated,
 )
+from storage.locking import create_private, hold
 
 CHECK_SECONDS = 0.2
 _CHECK_FIRST = ("outbox", "memory", "lives", "cards", "devices")
@@ -58,7 +56,7 @@ def open_writer(path: Path, now: int, steps: Sequence[migrations.Step] = migrati
 
     Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken (not a ledger at all); nothing is changed then.
     """
-    lock = _take_lock(path)
+    lock = hold(path)
     try:
         connection, words = _open_sound(path, now, steps)
     except (sqlite3.Error, OSError) as error:
@@ -128,24 +126,9 @@ def _too_new(path: Path, number: int, known: int) -> LedgerTooNew:
     )
 
 
-def _take_lock(path: Path) -> int:
-    try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise translated(error, path) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise LedgerInUse(
-            f"another Locum works on the ledger {path}; stop it first, or give this one a state directory of its own"
-        ) from error
-    return lock
-
-
 def _open_sound(path: Path, now: int, steps: Sequence[migrations.Step]) -> tuple[sqlite3.Connection, list[str]]:
-    words = salvage.finish_interrupted(path)
-    _create_private(path)
+    words = replacing.finish_interrupted(path)
+    create_private(path)
     try:
         return _open_checked(path, now, steps, words)
     except _Damaged as damage:
@@ -154,25 +137,11 @@ def _open_sound(path: Path, now: int, steps: Sequence[migrations.Step]) -> tuple
         if not says_corrupt(error):
             raise
         cause = str(error)
-    words.append(_salvage(path, now, cause))
+    words.append(recover(path, now, cause))
     try:
         return _open_checked(path, now, steps, words)
     except _Damaged as damage:
         raise LedgerBroken(f"the recovered ledger {path} is damaged too ({damage}); look at the disk") from damage
-
-
-def _create_private(path: Path) -> None:
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _open_checked(
@@ -217,7 +186,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
         raise CannotStore(f"the file system of {path} does not support SQLite's WAL; keep the ledger on a local disk")
     for pragma in (
         "synchronous = FULL",
-        "secure_delete = FAST",
+        "secure_delete = ON",
         f"journal_size_limit = {_WAL_LIMIT}",
         f"wal_autocheckpoint = {_pages_in_wal(path)}",
         "cache_size = -4096",
@@ -239,7 +208,7 @@ def _pages_in_wal(path: Path) -> int:
 
 def _copy(connection: sqlite3.Connection, path: Path, number: int, now: int) -> Path:
     target = path.with_name(f"{path.name}.schema-{number}-{times.compact(now)}")
-    _create_private(target)
+    create_private(target)
     with closing(sqlite3.connect(target)) as copy:
         connection.backup(copy)
     return target
@@ -281,11 +250,16 @@ def _check_chain_end(connection: sqlite3.Connection) -> list[str]:
     return [f"the ledger was changed by another hand: entry {changed[-1]} does not fit its hash; find out whose"]
 
 
-def _salvage(path: Path, now: int, cause: str) -> str:
-    def build(target: Path) -> sqlite3.Connection:
-        _create_private(target)
-        fresh = sqlite3.connect(target, isolation_level=None)
-        migrations.migrate(fresh)
-        return fresh
+def recover(path: Path, now: int, cause: str) -> str:
+    """Recover what can be read of the ledger into a new file in its place; the line that says so. Only for whoever
+    holds its lock. Raises sqlite3.Error or OSError.
+    """
+    return salvage.salvage(path, now, cause, new_file)
 
-    return salvage.salvage(path, now, cause, build)
+
+def new_file(path: Path) -> sqlite3.Connection:
+    """A new, empty ledger file without a WAL, to be filled by whoever makes it. Raises sqlite3.Error or OSError."""
+    create_private(path)
+    fresh = sqlite3.connect(path, isolation_level=None)
+    migrations.migrate(fresh)
+    return fresh

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -18,13 +19,15 @@ from storage import database, identifiers, proof, schema
 from storage.batch import POISON, Batch, Chain, Result
 from storage.checkpoints import Checkpoint
 from storage.errors import NotStorable, StorageError, blames_the_value, in_our_words, translated
-from storage.records import Delivery, Keepable, OutboxState
+from storage.records import Delivery, Keepable, OutboxState, Sign
 from storage.repeats import Repeats
 from storage.signing import Signer
 
 QUARANTINE_KEPT = 10_000
 CHECKPOINTS_HELD = 1_000
 _TIDY_EVERY_MS = 60_000
+_BETWEEN_TRIES = 1.0
+_WAITS_FOR_OTHERS = 5_000
 _SETTLED_AT_ONCE = 512
 
 
@@ -40,9 +43,11 @@ class Ledger:
         self._lock = opened.lock
         self._connection = opened.connection
         self._repeats = Repeats(opened.connection)
-        self._chain = _end_of_chain(opened.connection)
+        self._chain = end_of_chain(opened.connection)
         self._tidy_at = 0
         self._quarantine_erased = 0
+        self._wal_holds_erased = True  # for all that is known: the last run may have been cut off
+        self._empty_wal_at = 0.0
 
     @classmethod
     def open(cls, path: Path, now: int, signer: Signer | None = None) -> Ledger:
@@ -70,6 +75,12 @@ class Ledger:
         """
         if not batch:
             return []
+        results = self._commit(batch)
+        if self._wal_holds_erased and time.monotonic() >= self._empty_wal_at:
+            self._empty_wal()
+        return results
+
+    def _commit(self, batch: Sequence[Keepable]) -> list[Result]:
         try:
             return self._together(batch)
         except sqlite3.Error as error:
@@ -110,8 +121,13 @@ class Ledger:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def close(self) -> None:
-        """Checkpoint, close the file and let the lock go."""
+    def close(self, at: int | None = None) -> None:
+        """Close the file and let the lock go. With `at` (ms), sign before what no checkpoint signs yet, if that can be
+        stored.
+        """
+        if at is not None:
+            with suppress(StorageError):
+                self.commit([Sign(at)])
         self.checkpoint()
         self._connection.close()
         os.close(self._lock)
@@ -121,12 +137,14 @@ class Ledger:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             results = batch.write(items)
-            self._tidy(items)
+            self._tidy(items, batch)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         self._chain = batch.chain
+        if batch.erased:
+            self._erased()
         self.new_checkpoints.extend(batch.checkpoints)
         self._repeats.adopt(batch.recognition)
         return results
@@ -134,6 +152,7 @@ class Ledger:
     def _one_by_one(self, items: Sequence[Keepable]) -> list[Result]:
         chain, results = self._chain, []
         made: list[Checkpoint] = []
+        erased = False
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for item in items:
@@ -143,12 +162,15 @@ class Ledger:
                 if not isinstance(result, StorageError):
                     chain = batch.chain
                     made += batch.checkpoints
+                    erased |= batch.erased
                     self._repeats.adopt(batch.recognition)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         self._chain = chain
+        if erased:
+            self._erased()
         self.new_checkpoints.extend(made)
         return results
 
@@ -170,10 +192,25 @@ class Ledger:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             # A commit that failed may stand in the file all the same: what is there decides how the chain goes on.
-            self._chain = _end_of_chain(self._connection)
+            self._chain = end_of_chain(self._connection)
             self._repeats.forget()
+            self._quarantine_erased = 0
 
-    def _tidy(self, items: Sequence[Keepable]) -> None:
+    def _erased(self) -> None:
+        self._wal_holds_erased, self._empty_wal_at = True, 0.0
+
+    def _empty_wal(self) -> None:
+        """Older pages in the WAL hold what was erased. As long as somebody reads one of them it cannot be emptied; so
+        it is tried again at a later commit, and without waiting for them.
+        """
+        self._empty_wal_at = time.monotonic() + _BETWEEN_TRIES
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0").fetchall()
+            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            self._wal_holds_erased = bool(busy)
+        self._connection.execute(f"PRAGMA busy_timeout = {_WAITS_FOR_OTHERS}").fetchall()
+
+    def _tidy(self, items: Sequence[Keepable], batch: Batch) -> None:
         """Now and then, forget old marks of repeats and the bytes of all but the newest quarantined records."""
         now = getattr(items[-1], "at", 0)
         if not isinstance(now, int) or now < self._tidy_at:
@@ -184,14 +221,12 @@ class Ledger:
             "SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?", (QUARANTINE_KEPT,)
         ).fetchone()
         if row is not None and row[0] > self._quarantine_erased:
-            self._connection.execute(
-                "DELETE FROM personal WHERE seq IN (SELECT seq FROM quarantine WHERE seq > ? AND seq <= ?)",
-                (self._quarantine_erased, row[0]),
-            )
+            batch.erase_quarantined(self._quarantine_erased, row[0], now)
             self._quarantine_erased = row[0]
 
 
-def _end_of_chain(connection: sqlite3.Connection) -> Chain:
+def end_of_chain(connection: sqlite3.Connection) -> Chain:
+    """Where the next entry goes on. Raises sqlite3.Error."""
     row = connection.execute("SELECT seq, hash, id FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
     seq, head, stamp = (row[0], row[1], identifiers.stamp_of(row[2])) if row else (0, proof.GENESIS, 0)
     # After a recovery, plain rows may be there whose entries were unreadable: their numbers stay theirs.

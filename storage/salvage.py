@@ -1,9 +1,8 @@
 """Recovering a damaged ledger: what can be read goes into a new file, and the damaged one is set aside, never deleted.
 
 Each table is read from both ends up to the first row that fails, then row by row in between, so that one bad page
-costs its own rows and no others. The new file is finished under another name before anything is moved;
-`finish_interrupted` completes moves that a power cut interrupted. A damaged chain is not repaired: the walk along it
-will name the gap, which is the truth.
+costs its own rows and no others. `replacing.py` has how the one takes the other's place. A damaged chain is not
+repaired: the walk along it will name the gap, which is the truth.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from storage import schema, schema_2, times
+from storage import copies, replacing, schema, schema_2, times
 
-_UNFINISHED = ".salvaging"
-_FINISHED = ".salvaged-"
-_ASIDE = ".damaged-"
+_MAGIC = b"SQLite format 3\0"
+_MOST_BYTES = 1 << 40
 _PROBES = 200_000
+_PROBES_BEYOND = 50_000
 _PAGE = 500
 _KEYED = {"devices": "device", "cards": "card", "lives": "scope", "memory": "key", "totals": "name"}
 
@@ -32,15 +31,11 @@ def salvage(path: Path, now: int, cause: str, build: Callable[[Path], sqlite3.Co
 
     Raises sqlite3.Error or OSError if the new file cannot be written; the damaged one stands untouched then.
     """
-    fresh = path.with_name(path.name + _UNFINISHED)
-    for stale in _with_companions(fresh):
-        stale.unlink(missing_ok=True)
+    fresh = replacing.to_build(path, replacing.SALVAGED)
+    _fill_up(path)
     with closing(build(fresh)) as target:
         kept, lost = _copy_all(path, target)
-    stamp = times.compact(now)
-    _sync(fresh)
-    fresh.rename(path.with_name(path.name + _FINISHED + stamp))
-    aside = _swap(path, stamp)
+    aside = replacing.put_in_place(path, replacing.SALVAGED, times.compact(now))
     missing = f"; unreadable: {', '.join(lost)}" if lost else ""
     return (
         f"the ledger was damaged ({cause}); {kept} entries were recovered into a new one{missing}; "
@@ -48,36 +43,17 @@ def salvage(path: Path, now: int, cause: str, build: Callable[[Path], sqlite3.Co
     )
 
 
-def finish_interrupted(path: Path) -> list[str]:
-    """Complete the moves of a recovery that was cut off; returns lines for App.Log."""
-    words = []
-    for finished in sorted(path.parent.glob(path.name + _FINISHED + "*")):
-        aside = _swap(path, finished.name.removeprefix(path.name + _FINISHED))
-        words.append(f"a recovery of the ledger that was interrupted is complete; the damaged file is kept as {aside}")
-    return words
-
-
-def _with_companions(path: Path) -> tuple[Path, Path, Path]:
-    return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def _swap(path: Path, stamp: str) -> Path:
-    aside = path.with_name(path.name + _ASIDE + stamp)
-    for old, new in zip(_with_companions(path)[::-1], _with_companions(aside)[::-1], strict=True):
-        with suppress(FileNotFoundError):
-            if not new.exists():
-                old.rename(new)
-    path.with_name(path.name + _FINISHED + stamp).rename(path)
-    _sync(path.parent)
-    return aside
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _fill_up(path: Path) -> None:
+    """Give a file that was cut short the length that its header says: SQLite reads nothing at all of it otherwise."""
+    with path.open("rb") as stream:
+        header = stream.read(100)
+    if len(header) < 100 or not header.startswith(_MAGIC):
+        return
+    # A page size of 65,536 is written as 1.
+    size = int.from_bytes(header[16:18], "big")
+    octets = (65_536 if size == 1 else size) * int.from_bytes(header[28:32], "big")
+    if path.stat().st_size < octets <= _MOST_BYTES:
+        os.truncate(path, octets)
 
 
 def _copy_all(path: Path, target: sqlite3.Connection) -> tuple[int, list[str]]:
@@ -91,6 +67,9 @@ def _copy_all(path: Path, target: sqlite3.Connection) -> tuple[int, list[str]]:
                 continue
             if not _copy_table(source, target, table):
                 lost.append(table)
+        if copies.TABLE in there:
+            with suppress(sqlite3.DatabaseError):
+                copies.mark(target, copies.said_by(source))
         _recount(target)
         target.execute("COMMIT")
     kept: int = target.execute("SELECT count(*) FROM entries").fetchone()[0]
@@ -163,7 +142,8 @@ class _Numbered:
             if first <= last:
                 return
             yield row
-        for number in range(last + 1, min(first if first is not None else last + _PROBES, last + _PROBES)):
+        end = last + _PROBES_BEYOND if first is None else min(first, last + _PROBES)
+        for number in range(last + 1, end):
             yield from self._probe(number)
 
     def _run(self, comparison: str, direction: str, start: int) -> Iterator[Row]:

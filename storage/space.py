@@ -17,6 +17,7 @@ from pathlib import Path
 
 from storage.records import DeviceSeen, Keepable, Login, Quarantined, Record, UnlockStep
 
+RESERVE = "reserve"
 _MIB = 1 << 20
 _NEEDS_ROOM = (Record, Login, Quarantined, DeviceSeen)
 _TRIES = ("unlocked", "wrong-code", "too-many", "not-offline")
@@ -77,6 +78,20 @@ def measured(folder: Path) -> tuple[int, int]:
     return stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
 
 
+def beside_reserve(folder: Path, total: int, free: int) -> int:
+    """How many of the free bytes are left beside the reserve in this folder: what it will need again counts as used."""
+    wanted = reserve_of(total)
+    return free - (wanted - min(_held(folder / RESERVE), wanted))
+
+
+def _held(reserve: Path) -> int:
+    """The room that the reserve takes, in bytes."""
+    try:
+        return reserve.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
 class SpaceWatch:
     """Watches the state directory's file system and owns the reserve file in it.
 
@@ -86,20 +101,19 @@ class SpaceWatch:
     def __init__(self, folder: Path, measure: Callable[[Path], tuple[int, int]] = measured) -> None:
         self._folder = folder
         self._measure = measure
-        self._reserve = folder / "reserve"
+        self._reserve = folder / RESERVE
         self._full = False
 
     def look(self) -> Space:
         """Measure, and release or make the reserve accordingly. Raises OSError if the file system cannot be asked."""
         total, free = self._measure(self._folder)
-        wanted = reserve_of(total)
-        spare = free - (wanted - min(self._held(), wanted))
+        wanted, spare = reserve_of(total), beside_reserve(self._folder, total, free)
         floor = floor_of(total)
         # Once full, it stays so until twice the floor is free: or else each job that fits would be the last one again.
         self._full = spare < (2 * floor if self._full else floor)
         if self._full:
             self.release()
-        elif self._held() < wanted and free - wanted >= floor:
+        elif _held(self._reserve) < wanted and free - wanted >= floor:
             self._make(wanted)
         return Space(total, max(spare, 0), Level.FULL if self._full else level_of(total, spare))
 
@@ -112,12 +126,6 @@ class SpaceWatch:
         """Give the reserve's room back."""
         with suppress(FileNotFoundError):
             self._reserve.unlink()
-
-    def _held(self) -> int:
-        try:
-            return self._reserve.stat().st_blocks * 512
-        except FileNotFoundError:
-            return 0
 
     def _make(self, size: int) -> None:
         try:

@@ -7,8 +7,8 @@ Nothing is changed and nothing is kept: it may run beside the appliance. What on
 from collections.abc import Iterator
 
 from appliance.check import certificates, machine, outward, servers, settings
-from appliance.check.findings import Finding, Level
-from appliance.client import is_running
+from appliance.check.findings import Finding, Level, error
+from appliance.check.running import running_on
 from appliance.config import Config
 
 __all__ = ["Finding", "Level", "check_all"]
@@ -16,8 +16,10 @@ __all__ = ["Finding", "Level", "check_all"]
 
 def check_all(config: Config) -> Iterator[Finding]:
     """Try everything, the quick things first; a finding each."""
-    running = is_running(config.state_dir)
+    running = running_on(config.state_dir)
     yield Finding(Level.OK, "config", f"{config.path} holds ({config.digest[:19]})")
+    if running is not None and running.silent:
+        yield error("appliance", running.silent)
     yield from settings.findings(config)
     yield from machine.findings(config, running)
     yield from certificates.findings(config)

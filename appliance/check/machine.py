@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.check.findings import Finding, error, ok, warning
+from appliance.check.running import Place, Running
+from appliance.cli.words import size
 from appliance.config import Config, ListenConfig, RadiusListenConfig, TerminalListenConfig
-from appliance.state_dir import LEDGER_NAME
+from appliance.state_dir import LEDGER_NAME, StateDirError, signing_key_there
 from storage import space
 from storage.database import reading
 from storage.errors import LedgerMissing, LedgerTooOld, StorageError
@@ -23,14 +25,18 @@ _UNSYNCHRONISED = 0x40
 """STA_UNSYNC of adjtimex(2)."""
 
 
-def findings(config: Config, running: bool) -> Iterator[Finding]:
-    """`running`: a Locum works on the state directory now, so what it holds is not in anyone's way."""
-    yield from _state_dir(config.state_dir, running)
+def findings(config: Config, running: Running | None) -> Iterator[Finding]:
+    """`running`: the Locum that works on the state directory now; what it holds is not in anyone's way."""
+    yield from _state_dir(config.state_dir, running is not None)
+    yield _signing_key(config.state_dir)
     yield from _ledger(config.state_dir)
-    yield _disk(config.state_dir)
+    yield _disk(config.state_dir, running)
+    if running is not None and running.storing_fails:
+        text = f"the Locum that runs cannot store ({running.storing_fails}); look into the kernel's log and at the disk"
+        yield error("storage", text)
     yield _clock()
-    for listen in config.listens:
-        yield from _ports(listen, running)
+    for place in (each for listen in config.listens for each in _ports(listen)):
+        yield port_tried(f"listen {place.address} port {place.port}", place, running, "[[listen]]")
 
 
 def _state_dir(state_dir: Path, running: bool) -> Iterator[Finding]:
@@ -57,6 +63,17 @@ def _state_dir(state_dir: Path, running: bool) -> Iterator[Finding]:
         yield ok(what, f"{state_dir}" + (", a Locum runs on it" if running else ""))
 
 
+def _signing_key(state_dir: Path) -> Finding:
+    what = "signing key"
+    try:
+        signer = signing_key_there(state_dir)
+    except StateDirError as problem:
+        return error(what, str(problem))
+    if signer is None:
+        return ok(what, f"there is none in {state_dir} yet; it will be made")
+    return ok(what, f"signs the ledger as installation {signer.installation}")
+
+
 def _ledger(state_dir: Path) -> Iterator[Finding]:
     file = state_dir / LEDGER_NAME
     try:
@@ -72,20 +89,26 @@ def _ledger(state_dir: Path) -> Iterator[Finding]:
         yield error("ledger", str(problem))
 
 
-def _disk(state_dir: Path) -> Finding:
+def _disk(state_dir: Path, running: Running | None) -> Finding:
+    """By the same levels as the service, which may know better: full for it is full until twice the limit is free."""
     place = _nearest(state_dir)
     try:
         total, free = space.measured(place)
+        spare = space.beside_reserve(state_dir, total, free)
     except OSError as problem:
         return error("disk", f"the room at {place} cannot be told ({problem.strerror}); look at how it is mounted")
-    said = f"{free / 1e9:,.1f} of {total / 1e9:,.1f} GB free at {place}"
-    match space.level_of(total, free):
+    level = space.level_of(total, spare)
+    if running is not None and running.level == space.Level.FULL.name.lower():
+        level = space.Level.FULL
+    said = f"{size(max(spare, 0))} of {size(total)} free at {place}"
+    match level:
         case space.Level.FULL:
-            return error("disk", f"{said}, so records cannot be kept; make room")
-        case space.Level.ENOUGH:
-            return ok("disk", said)
-        case _:
-            return warning("disk", f"{said}; make room before a long outage needs it")
+            return error("disk", f"{said}: it is full, and nothing new is kept, acknowledged or granted; make room now")
+        case space.Level.VERY_LOW:
+            return warning("disk", f"{said}, less than 5 %; make room now")
+        case space.Level.LOW:
+            return warning("disk", f"{said}, less than 10 %; make room before a long outage needs it")
+    return ok("disk", said)
 
 
 def _clock() -> Finding:
@@ -111,40 +134,47 @@ def _synchronised() -> bool | None:
     return None if result < 0 else not about[5] & _UNSYNCHRONISED
 
 
-def _ports(listen: ListenConfig, running: bool) -> Iterator[Finding]:
-    for kind, port in _sockets(listen):
-        what = f"listen {listen.bind} port {port}"
-        family = socket.AF_INET6 if ":" in listen.bind else socket.AF_INET
-        try:
-            with socket.socket(family, kind) as tried:
-                if kind is socket.SOCK_STREAM:  # connections that ended a moment ago are in nobody's way
-                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                tried.bind((listen.bind, port))
-            yield ok(what, "is free")
-        except OSError as problem:
-            yield not_bound(what, problem, running, "[[listen]]")
-
-
-def _sockets(listen: ListenConfig) -> list[tuple[socket.SocketKind, int]]:
+def _ports(listen: ListenConfig) -> list[Place]:
     match listen:
         case RadiusListenConfig():
-            return [(socket.SOCK_DGRAM, listen.auth_port), (socket.SOCK_DGRAM, listen.accounting_port)]
+            return [Place(listen.bind, port, "udp") for port in (listen.auth_port, listen.accounting_port)]
         case TerminalListenConfig():
-            return [(socket.SOCK_STREAM, listen.port)]
+            return [Place(listen.bind, listen.port, "tcp")]
     return []
 
 
-def not_bound(what: str, problem: OSError, running: bool, section: str) -> Finding:
-    """Why a port cannot be opened, and what to do; `section` is where it is written."""
+def port_tried(what: str, place: Place, running: Running | None, section: str) -> Finding:
+    """Whether a port can be opened, or is open as it should be; `section` is where it is written."""
+    family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
+    kind = socket.SOCK_STREAM if place.kind == "tcp" else socket.SOCK_DGRAM
+    try:
+        with socket.socket(family, kind) as tried:
+            if kind is socket.SOCK_STREAM:  # connections that ended a moment ago are in nobody's way
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((place.address, place.port))
+    except OSError as problem:
+        return _not_bound(what, problem, place, running, section)
+    return ok(what, "is free")
+
+
+def _not_bound(what: str, problem: OSError, place: Place, running: Running | None, section: str) -> Finding:
     if problem.errno == errno.EADDRINUSE:
-        if running:
-            return ok(what, "is in use, as it should be while a Locum runs here")
-        return error(what, "is in use by another program (see: ss -lntup); end it or choose another port")
+        return _in_use(what, running is not None, running.holds(place) if running is not None else False)
     if problem.errno == errno.EACCES:
         return error(what, "may not be opened by this user; run as root or give CAP_NET_BIND_SERVICE")
     if problem.errno == errno.EADDRNOTAVAIL:
         return error(what, f"is no address of this machine (see: ip address); correct bind in {section}")
     return error(what, f"cannot be opened ({problem.strerror}); correct bind in {section}")
+
+
+def _in_use(what: str, running: bool, own: bool | None) -> Finding:
+    """`own`: whether the Locum that runs holds the port; None if it did not say."""
+    if own:
+        return ok(what, "is in use by the Locum that runs here, as it should be")
+    if own is None:
+        return warning(what, "is in use, by the Locum that runs here or by another program (see: ss -lntup)")
+    other = "another program, not by the Locum that runs here" if running else "another program"
+    return error(what, f"is in use by {other} (see: ss -lntup); end it or choose another port")
 
 
 def _nearest(place: Path) -> Path:

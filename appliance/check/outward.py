@@ -4,27 +4,21 @@ import socket
 from collections.abc import Iterator
 
 from appliance.check.findings import Finding, ok, warning
-from appliance.check.machine import not_bound
+from appliance.check.machine import port_tried
 from appliance.check.reach import place, resolved
+from appliance.check.running import Place, Running
 from appliance.config import Config, SyslogTarget
 
 CONNECT_TIMEOUT = 2.0
 
 
-def findings(config: Config, running: bool) -> Iterator[Finding]:
-    """`running`: a Locum holds the port now."""
+def findings(config: Config, running: Running | None) -> Iterator[Finding]:
+    """`running`: the Locum that may hold the port now."""
     for target in config.alerts.syslog:
         yield _syslog(target)
     if config.metrics is not None:
-        what = f"metrics {place(config.metrics.bind, config.metrics.port)}"
-        family = socket.AF_INET6 if ":" in config.metrics.bind else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as tried:
-                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                tried.bind((config.metrics.bind, config.metrics.port))
-            yield ok(what, "is free")
-        except OSError as problem:
-            yield not_bound(what, problem, running, "[metrics]")
+        bind, port = config.metrics.bind, config.metrics.port
+        yield port_tried(f"metrics {place(bind, port)}", Place(bind, port, "tcp"), running, "[metrics]")
 
 
 def _syslog(target: SyslogTarget) -> Finding:

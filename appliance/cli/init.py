@@ -162,6 +162,7 @@ def _say_written(written: Written, answers: Answers, secret_was_made: bool) -> N
         click.echo("copiers.secret was made here: set it in the copiers.")
     if answers.environment == "education" and not answers.unlock_hash:
         click.echo(f"No unlock code is set yet: locum unlock-code set -c {written.config}")
+    click.echo(f"Write down whose signatures the ledger bears: locum ledger key -c {written.config}")
     click.echo(f"Next: locum check -c {written.config}")
 
 

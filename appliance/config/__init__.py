@@ -4,13 +4,14 @@
 there is no half-read configuration, so a reload with a mistake leaves the old one in force.
 """
 
-from appliance.config.loading import MAX_BYTES, load, state_dir_of
+from appliance.config.loading import MAX_BYTES, load, state_dir_of, time_zone_of
 from appliance.config.values import (
     AlertsConfig,
     ClientConfig,
     Config,
     ConfigError,
     DeviceConfig,
+    LedgerConfig,
     ListenConfig,
     MetricsConfig,
     OfflineConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeviceConfig",
+    "LedgerConfig",
     "ListenConfig",
     "MetricsConfig",
     "OfflineConfig",
@@ -52,4 +54,5 @@ __all__ = [
     "UpstreamConfig",
     "load",
     "state_dir_of",
+    "time_zone_of",
 ]

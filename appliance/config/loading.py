@@ -9,9 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from appliance.config import between, listeners, sections, tables, upstreams
+from appliance.config import between, listeners, sections, tables, upstreams, zones
 from appliance.config.lines import Lines, scan
-from appliance.config.reading import Reader
+from appliance.config.reading import Reader, printable
 from appliance.config.values import Config, ConfigError, Problem
 
 MAX_BYTES = 1 << 20
@@ -34,10 +34,31 @@ def state_dir_of(path: Path) -> Path:
     So a person can ask a running Locum how it is, with a file that has mistakes by now or secrets they may not read.
     """
     path = path.absolute()
-    text = _decoded(path, _read(path)).replace("\r\n", "\n")
-    section = _parsed(path, text, scan(text)[1]).get("appliance")
-    given = section.get("state_dir") if isinstance(section, dict) else None
+    given = _section(path, "appliance")[0].get("state_dir")
     return path.parent / (given if isinstance(given, str) and "\0" not in given else tables.Appliance().state_dir)
+
+
+def time_zone_of(path: Path) -> str | None:
+    """The time zone that [ledger] of the file names, whatever else is wrong with it; ConfigError when it is no TOML, or
+    names none that this machine knows.
+    """
+    path = path.absolute()
+    section, lines = _section(path, "ledger")
+    given = section.get("time_zone")
+    if given is None:
+        return None
+    try:
+        return zones.known(str(given))
+    except ValueError as error:
+        raise _only(path, lines.of(("ledger", "time_zone")), f"time_zone {printable(given)} {error}") from None
+
+
+def _section(path: Path, name: str) -> tuple[dict[str, Any], Lines]:
+    """A section as it is written, empty if it is not there, and where its keys stand."""
+    text = _decoded(path, _read(path)).replace("\r\n", "\n")
+    lines, plain = scan(text)
+    section = _parsed(path, text, plain).get(name)
+    return section if isinstance(section, dict) else {}, lines
 
 
 def _read(path: Path) -> bytes:
@@ -95,6 +116,7 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
     devices = [sections.device(reader, table, at, offline) for table, at in between.each(raw.device, "device")]
     metrics = sections.metrics(reader, raw.metrics, ("metrics",))
     alerts = sections.alerts(reader, raw.alerts, ("alerts",))
+    ledger = sections.ledger(reader, raw.ledger, ("ledger",))
     between.judge(reader, raw, listens, devices, metrics)
     radius = sections.radius(reader, raw.radius, ("radius",))
     if reader.problems:
@@ -111,6 +133,7 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
         radius=radius,
         alerts=alerts,
         metrics=metrics,
+        ledger=ledger,
     )
 
 

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from appliance.config import addresses, checks, tables
+from appliance.config import addresses, checks, tables, zones
 from appliance.config.lines import Path as KeyPath
 from appliance.config.reading import Reader
 from appliance.config.values import (
     AlertsConfig,
     DeviceConfig,
+    LedgerConfig,
     MetricsConfig,
     OfflineConfig,
     RadiusConfig,
@@ -91,6 +92,12 @@ def metrics(reader: Reader, table: dict[str, Any] | None, at: KeyPath) -> Metric
         return None
     bind = checks.checked(reader, addresses.literal, raw.bind, (*at, "bind"))
     return None if bind is None else MetricsConfig(bind, raw.port)
+
+
+def ledger(reader: Reader, table: dict[str, Any], at: KeyPath) -> LedgerConfig:
+    raw = reader.table(tables.Ledger, table, at) or tables.Ledger()
+    zone = checks.checked(reader, zones.known, raw.time_zone, (*at, "time_zone")) if raw.time_zone else None
+    return LedgerConfig(raw.keep_personal.seconds if raw.keep_personal is not None else None, zone)
 
 
 def _numbered(texts: list[str], at: KeyPath) -> list[tuple[str, KeyPath]]:

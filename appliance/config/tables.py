@@ -97,6 +97,7 @@ class Document(Struct):
     radius: Table = field(default_factory=dict)
     alerts: Table = field(default_factory=dict)
     metrics: Table | None = None
+    ledger: Table = field(default_factory=dict)
 
 
 class Appliance(Struct):
@@ -247,6 +248,11 @@ class Alerts(Struct):
 class Metrics(Struct):
     bind: Bind = "127.0.0.1"
     port: Port = 9464
+
+
+class Ledger(Struct):
+    keep_personal: Annotated[Duration, _duration("1d", "36500d", "365d")] | None = None
+    time_zone: Annotated[str, _text("the name of a time zone", "Europe/Berlin")] | None = None
 
 
 Attribute = Annotated[

@@ -224,6 +224,16 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerConfig:
+    """How the ledger is kept: personal data for `keep_personal` seconds (None: for ever). `time_zone`: an IANA name, in
+    which exports and reports show times beside UTC; None is this machine's own.
+    """
+
+    keep_personal: float | None = None
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration. `digest` is "sha256:" and the hexadecimal SHA-256 of the file's bytes."""
 
@@ -238,3 +248,4 @@ class Config:
     radius: RadiusConfig
     alerts: AlertsConfig = AlertsConfig()
     metrics: MetricsConfig | None = None
+    ledger: LedgerConfig = LedgerConfig()

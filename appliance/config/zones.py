@@ -1,6 +1,7 @@
 """Time zones by their IANA names ("Europe/Berlin"): whether one is known here, and which is this machine's own."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -23,6 +24,15 @@ def local() -> str:
         if name and _is_known(name):
             return name
     return "UTC"
+
+
+def of_this_machine() -> ZoneInfo:
+    """The time zone of this machine, also where nothing tells its name; UTC if it has none."""
+    name = local()
+    if name == "UTC":
+        with suppress(OSError, ValueError), _LOCALTIME.open("rb") as rules:
+            return ZoneInfo.from_file(rules, key="local time")
+    return ZoneInfo(name)
 
 
 def _is_known(name: str) -> bool:

@@ -73,6 +73,7 @@ def write(directory: Path, answers: Answers, force: bool) -> Written:
             for file in contents:  # the configuration last: it names the others
                 (staged / file).rename(directory / file)
         made.clear()
+        state_dir.signing_key(answers.state_dir)
         if answers.unlock_hash:
             state_dir.keep_unlock_hash(answers.state_dir, answers.unlock_hash)
     except state_dir.StateDirError as problem:

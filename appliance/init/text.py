@@ -113,6 +113,10 @@ def _rest(answers: Answers) -> str:
 # [alerts]
 # syslog = "udp://10.0.0.9:514"
 
+# [ledger]
+# keep_personal = "365d"  # cards, users, documents are erased after so long; without it they are kept
+# time_zone = "Europe/Berlin"  # for exports and reports; else this machine's
+
 # [metrics]
 # bind = "127.0.0.1"
 # port = 9464

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -71,7 +72,7 @@ def test_a_full_disk_while_online_relays_all_the_same(
     make_locum: Callable[..., Locum],
     make_copier: Callable[..., Copier],
 ) -> None:
-    """ONLINE: relayed, and the server's own acknowledgement goes back; the gap is ledgered later."""
+    """ONLINE: relayed, and the server's own acknowledgement goes back; what is missing is ledgered later."""
     disk = SmallDisk(tmp_path / "small", 24 << 20)
     endings.callback(disk.unmount)
     sink = make_sink()
@@ -86,11 +87,42 @@ def test_a_full_disk_while_online_relays_all_the_same(
     assert {("s1", number) for number in numbers} <= set(arrived(sink))
     ballast.unlink()
     eventually(
-        lambda: copier.job("s2", f"{time.monotonic_ns()}") and locum.query("SELECT seq FROM notes WHERE note = 'gap'"),
+        lambda: copier.job("s2", f"{time.monotonic_ns()}") and _noted(locum, "logins") == 1,
         20,
         "the gap is noted",
         every=0.3,
     )
+    kept = locum.query("SELECT DISTINCT job_number FROM jobs WHERE session = 's1'")
+    assert len(kept) < 50
+    assert _noted(locum, "records") >= 50 - len(kept)
+
+
+def _noted(locum: Locum, what: str) -> int:
+    """How many of these are missing, by the notes about gaps."""
+    return sum(json.loads(data)[what] for (data,) in locum.query("SELECT data FROM notes WHERE note = 'gap'"))
+
+
+def test_a_full_disk_is_said_within_seconds_though_no_device_says_anything(
+    tmp_path: Path, endings: ExitStack, make_sink: Callable[..., Sink], make_locum: Callable[..., Locum]
+) -> None:
+    disk = SmallDisk(tmp_path / "small", 24 << 20)
+    endings.callback(disk.unmount)
+    locum = make_locum(make_sink(), state_dir=disk.at / "state").start()
+    locum.wait_until_proven()
+    checked = locum.run_to_its_end("check")
+    assert "is in use by the Locum that runs here, as it should be" in checked.stdout
+    assert checked.returncode == 0, checked.stdout
+    ballast = disk.fill(leave=0)
+    eventually(lambda: locum.status()["storage"]["level"] == "full", 5, "it is said")
+    assert not (locum.state_dir / "reserve").exists(), "the reserve is given back"
+    checked = locum.run_to_its_end("check")
+    assert "it is full, and nothing new is kept" in checked.stdout
+    assert checked.returncode == 1
+    ballast.unlink()
+    eventually(lambda: locum.status()["storage"]["level"] == "enough", 5, "so is that there is room again")
+    said = "SELECT text FROM app_log WHERE text LIKE 'the disk %' ORDER BY seq"
+    eventually(lambda: len(locum.query(said)) == 2, 5, "both are in App.Log")
+    assert [text.partition(":")[0] for (text,) in locum.query(said)] == ["the disk is full", "the disk has room again"]
 
 
 def test_a_power_cut_loses_nothing_that_was_acknowledged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,3 +132,49 @@ def test_a_file_system_that_cannot_be_asked_stops_nothing(make_keeper: Callable[
     keeper = make_keeper()
     disk.gone = True
     assert isinstance(keeper.commit([record(1)])[0], Stored)
+
+
+def test_an_empty_batch_is_a_look_at_the_room(make_keeper: Callable[[], Keeper], disk: Disk, tmp_path: Path) -> None:
+    keeper = make_keeper()
+    assert keeper.commit([]) == []
+    assert (tmp_path / "reserve").exists()
+    disk.free = MIB
+    keeper.commit([])
+    assert keeper.space is not None
+    assert keeper.space.level is Level.FULL
+    assert not (tmp_path / "reserve").exists(), "what waits can drain at once"
+
+
+def test_another_look_is_due_two_seconds_after_the_last(make_keeper: Callable[[], Keeper]) -> None:
+    keeper = make_keeper()
+    assert keeper.looks_again(time.monotonic())
+    keeper.commit([record(1)])
+    assert not keeper.looks_again(time.monotonic())
+    assert keeper.looks_again(time.monotonic() + 2)
+
+
+def test_what_failed_is_well_again_when_something_was_stored_and_not_by_a_look(
+    make_keeper: Callable[[], Keeper], failing: Failing
+) -> None:
+    """A quota may be full on a file system that has room."""
+    keeper = make_keeper()
+    keeper.commit([record(1)])
+    failing.full_for = (Record,)
+    assert isinstance(keeper.commit([record(2)])[0], CannotStore)
+    keeper.commit([])
+    assert keeper.space is not None
+    assert keeper.space.level is Level.FULL
+    assert "the disk is full" in keeper.error
+    failing.full_for = ()
+    assert isinstance(keeper.commit([record(2)])[0], Stored)
+    assert (keeper.space.level, keeper.error) == (Level.ENOUGH, "")
+
+
+def test_what_cannot_be_asked_is_said_until_it_can(make_keeper: Callable[[], Keeper], disk: Disk) -> None:
+    keeper = make_keeper()
+    disk.gone = True
+    keeper.commit([record(1)])
+    assert "cannot be asked for its room: Input/output error" in keeper.error
+    disk.gone = False
+    keeper.commit([])
+    assert keeper.error == ""

@@ -5,17 +5,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.check import Finding, Level, check_all
 from appliance.check.radius import ask
 from appliance.cli import main
+from appliance.client import SOCKET_NAME
 from appliance.config import Config, RadiusListenConfig, RadiusUpstreamConfig, load
 from protocols.radius.packet import Code, Packet, parse
 from protocols.radius.secrets import sign_response, verify_message_authenticator
+from storage import space
 from storage.ledger import Ledger
 from tests.peers.ports import free_port
 from tests.unit.configs import write
@@ -224,17 +227,49 @@ def test_the_ledger_must_be_one_that_this_version_reads(tmp_path: Path) -> None:
     assert only(config, "ledger").level is Level.ERROR
 
 
-def test_a_port_in_use_is_an_error_unless_our_own_locum_holds_it(tmp_path: Path) -> None:
+@contextmanager
+def running(config: Config, listens: Any, status: Any = None) -> Iterator[None]:
+    """A Locum that says of itself that it listens there."""
+    with ControlPeer(config.state_dir, listeners=listens, status=status):
+        yield
+    (config.state_dir / SOCKET_NAME).unlink()
+
+
+@pytest.mark.parametrize(
+    ("own", "level", "said"),
+    [
+        ({}, Level.OK, "by the Locum that runs here, as it should be"),
+        ({"address": "0.0.0.0"}, Level.OK, "by the Locum that runs here, as it should be"),
+        ({"address": "127.0.0.2"}, Level.ERROR, "by another program, not by the Locum that runs here (see: ss -lntup)"),
+        ({"port": 1}, Level.ERROR, "by another program, not by the Locum that runs here (see: ss -lntup)"),
+        ({"kind": "tcp"}, Level.ERROR, "by another program, not by the Locum that runs here (see: ss -lntup)"),
+        (ValueError("no such command"), Level.WARNING, "by the Locum that runs here or by another program"),
+        (None, Level.ERROR, "by another program (see: ss -lntup)"),
+    ],
+)
+def test_a_port_in_use_is_an_error_unless_our_own_locum_listens_there(
+    tmp_path: Path, own: Any, level: Level, said: str
+) -> None:
+    """`own`: how what it says of itself differs from the port in question; None: no Locum runs."""
     config = config_for(tmp_path)
     listen = config.listens[0]
     assert isinstance(listen, RadiusListenConfig)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind((listen.bind, listen.auth_port))
-        what = f"listen {listen.bind} port {listen.auth_port}"
-        assert only(config, what).level is Level.ERROR
-        assert "is in use by another program (see: ss -lntup)" in only(config, what).text
-        with ControlPeer(config.state_dir):
-            assert only(config, what).level is Level.OK
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound, ExitStack() as stack:
+        bound.bind((listen.bind, listen.auth_port))
+        if own is not None:
+            place = {"address": listen.bind, "port": listen.auth_port, "kind": "udp"}
+            stack.enter_context(running(config, [{**place, **own}] if isinstance(own, dict) else own))
+        finding = only(config, f"listen {listen.bind} port {listen.auth_port}")
+    assert finding.level is level
+    assert said in finding.text
+
+
+def test_a_locum_that_runs_and_does_not_answer_is_an_error(tmp_path: Path) -> None:
+    config = config_for(tmp_path)
+    with running(config, [], status=ValueError("the appliance met a bug; its log says where")):
+        assert only(config, "appliance") == Finding(
+            Level.ERROR, "appliance", "the appliance met a bug; its log says where"
+        )
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> None:
@@ -246,7 +281,41 @@ def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> 
 def test_the_clock_and_the_disk_are_looked_at(tmp_path: Path) -> None:
     config = config_for(tmp_path)
     assert only(config, "clock").text.startswith("it says ")
-    assert " GB free at " in only(config, "disk").text
+    assert " free at " in only(config, "disk").text
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("free", "reserve", "level", "said"),
+    [
+        (500, 8, Level.OK, "524.3 MB of 1.0 GB free at"),
+        (99, 8, Level.WARNING, "less than 10 %; make room before"),
+        (107, 0, Level.WARNING, "less than 10 %; make room before"),
+        (49, 8, Level.WARNING, "less than 5 %; make room now"),
+        (11, 0, Level.ERROR, "3.1 MB of 1.0 GB free at"),
+        (3, 8, Level.ERROR, "it is full, and nothing new is kept, acknowledged or granted; make room now"),
+    ],
+)
+def test_the_disk_is_judged_by_the_levels_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, reserve: int, level: Level, said: str
+) -> None:
+    """In MiB of 1,000; the room that the reserve will need again counts as used."""
+    config = config_for(tmp_path)
+    (config.state_dir / "reserve").write_bytes(b"x" * (reserve * MIB))
+    monkeypatch.setattr(space, "measured", lambda folder: (1000 * MIB, free * MIB))
+    finding = only(config, "disk")
+    assert finding.level is level
+    assert said in finding.text
+
+
+def test_a_disk_that_is_full_for_the_locum_that_runs_is_full(tmp_path: Path) -> None:
+    """It gave its reserve back, and takes nothing new until twice the limit is free."""
+    config = config_for(tmp_path)
+    with running(config, [], status={"storage": {"level": "full", "error": "cannot store: the disk is full"}}):
+        assert only(config, "disk").level is Level.ERROR
+        assert "cannot store: the disk is full" in only(config, "storage").text
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,68 @@ def test_an_outage_keeps_its_name_from_the_first_failure_to_the_end() -> None:
     assert made.outage_wall is None
 
 
+def test_an_outage_keeps_its_name_however_often_the_server_comes_back_before_all_is_forwarded() -> None:
+    made = link(5.0)
+    steps = made.handle(Signal.CONTACT_FAILED, "x", at(1.0))
+    for flap in (10.0, 20.0, 30.0):
+        steps += made.handle(Signal.CONTACT_STEADY, "back", at(flap))
+        steps += made.handle(Signal.CONTACT_FAILED, "x", at(flap + 1))
+        steps += made.handle(Signal.DELAY_PASSED, "x", at(flap + 6))
+    assert len(steps) == 10
+    assert {step.outage for step in steps} == {WALL + 1000}
+    assert made.outage_seconds(41.0) == 40.0
+
+
+def test_the_delay_counts_from_the_last_loss_and_the_outage_from_the_first() -> None:
+    made = link(60.0)
+    made.handle(Signal.CONTACT_FAILED, "x", at(1.0))
+    made.handle(Signal.CONTACT_STEADY, "back", at(30.0))
+    made.handle(Signal.CONTACT_FAILED, "x", at(40.0))
+    assert made.lost_at == 40.0
+    assert not made.delay_has_passed(99.9)
+    assert made.outage_seconds(99.9) == pytest.approx(98.9)
+
+
+def test_an_outage_whose_upstream_becomes_unproven_goes_on_under_its_name() -> None:
+    made = link(5.0)
+    steps = made.handle(Signal.CONTACT_FAILED, "x", at(1.0))
+    steps += made.handle(Signal.DELAY_PASSED, "x", at(6.0))
+    steps += made.unprove(at(10.0))
+    made.prove()
+    made.handle(Signal.CONTACT_FAILED, "x", at(20.0))
+    steps += made.handle(Signal.DELAY_PASSED, "x", at(25.0))
+    assert [step.step for step in steps] == ["failed", "offline", "failed", "offline"]
+    assert {step.outage for step in steps} == {WALL + 1000}
+
+
+def test_the_next_outage_has_a_name_of_its_own() -> None:
+    made = link(5.0)
+    made.handle(Signal.CONTACT_FAILED, "x", at(1.0))
+    made.handle(Signal.CONTACT_STEADY, "back", at(3.0))
+    made.handle(Signal.NOTHING_WAITS, "x", at(4.0))
+    (step,) = made.handle(Signal.CONTACT_FAILED, "x", at(5.0))
+    assert step.outage == WALL + 5000
+    assert made.outage_seconds(6.0) == 1.0
+
+
+def test_an_outage_that_a_restart_found_has_lasted_since_its_first_failed_contact() -> None:
+    made = link()
+    made.resume(Resumed(State.RECOVERING, -20.0, WALL - 20_000, "back", WALL - 100_000, -20.0))
+    assert made.outage_seconds(0.0) == 100.0
+    (step,) = made.handle(Signal.CONTACT_FAILED, "x", at(5.0))
+    assert step.outage == WALL - 100_000
+    assert made.outage_seconds(5.0) == 105.0
+
+
+def test_records_of_an_earlier_run_make_no_outage_until_contact_fails() -> None:
+    made = link()
+    made.resume(Resumed(State.RECOVERING, 0.0, WALL, "records of an earlier run wait", None, 0.0))
+    assert made.outage_seconds(50.0) == 0.0
+    (step,) = made.handle(Signal.CONTACT_FAILED, "x", at(50.0))
+    assert step.outage == WALL + 50_000
+    assert made.outage_seconds(60.0) == 10.0
+
+
 def test_a_step_carries_the_boot_clock() -> None:
     (step,) = link().handle(Signal.CONTACT_FAILED, "x", at(7.5))
     assert (step.boot_id, step.boot_ms) == ("boot", 12_500)
@@ -156,8 +218,10 @@ def test_an_outage_lasts_from_its_first_failed_contact() -> None:
     assert made.outage_seconds(300.0) == 0.0
 
 
-def test_an_outage_without_a_failed_contact_has_no_length() -> None:
-    """Proven in grace: the delay counts from the next failed contact, and so does the outage."""
+def test_a_proof_in_grace_begins_the_delay_anew_and_not_the_outage() -> None:
+    """An outage lasts from the time that is its name."""
     made = in_state(State.GRACE, proven=False)
     made.prove()
-    assert made.outage_seconds(1000.0) == 0.0
+    made.handle(Signal.CONTACT_FAILED, "x", at(1000.0))
+    assert made.lost_at == 1000.0
+    assert made.outage_seconds(1000.0) == 1000.0

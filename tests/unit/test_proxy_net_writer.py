@@ -189,3 +189,26 @@ def test_stop_writes_all_that_was_asked_for(tmp_path: Path) -> None:
     bench.hand.run_all()
     assert len(bench.done) == 50
     bench.ledger.close()
+
+
+def test_a_look_is_an_empty_batch_that_nobody_is_told_of(bench: Bench) -> None:
+    bench.gate.open.set()
+    bench.writer.look()
+    assert bench.gate.waiting.wait(5)
+    bench.writer.keep(line("first"))
+    bench.hand.run()
+    assert bench.gate.batches == [0, 1]
+    assert len(bench.done) == 1
+
+
+def test_a_look_adds_nothing_to_a_writer_that_has_something_to_do(bench: Bench) -> None:
+    bench.writer.keep(line("first"))
+    assert bench.gate.waiting.wait(5)
+    bench.writer.keep(line("second"))
+    for _ in range(3):
+        bench.writer.look()
+    assert bench.writer.waiting == 1
+    bench.gate.open.set()
+    bench.hand.run()
+    bench.hand.run()
+    assert bench.gate.batches == [1, 1]

@@ -12,10 +12,11 @@ import pytest
 from proxy.admission import Applicant, Policy, Verdict
 from proxy.commands import Command, Keep
 from proxy.events import Event, Moment, Ticked
+from proxy.handover import Waiter
 from proxy.link import Clock, Link, Resumed, State
 from proxy.site import Site
 from proxy.unlocking import ONCE, UNTIL_RESTORED
-from proxy.upstream import Upstream, Waiter
+from proxy.upstream import Upstream
 from storage.answers import CardFacts, OpenSession, OutboxItem
 from storage.records import Counts, Logout, Mode, Personal, Record, UnlockStep
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import database, migrations, proof, salvage
+from storage import database, migrations, proof, replacing
 from storage.errors import (
     CannotStore,
     LedgerBroken,
@@ -234,11 +234,11 @@ def test_a_recovery_that_was_cut_off_is_completed(path: Path, monkeypatch: pytes
     filled(path)
     damage(path, [0])
 
-    def cut(path: Path, stamp: str) -> Path:
+    def cut(path: Path, kind: replacing.Kind, stamp: str) -> Path:
         raise OSError("power cut")
 
     with monkeypatch.context() as patched:
-        patched.setattr(salvage, "_swap", cut)
+        patched.setattr(replacing, "swap", cut)
         with pytest.raises(CannotStore):
             Ledger.open(path, NOW)
     ledger = Ledger.open(path, NOW + 60_000)

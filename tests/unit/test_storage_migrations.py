@@ -1,4 +1,4 @@
-"""From schema version 1 to the present one: a real file of version 1, filled as version 1 filled it, and what becomes of it."""
+"""From schema version 1 to the present one: a real file of version 1, filled as it was then, and what becomes of it."""
 
 from __future__ import annotations
 

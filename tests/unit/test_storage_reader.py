@@ -72,7 +72,13 @@ def test_counts_follow_every_change(shelf: Shelf) -> None:
     assert shelf.outbox.counts("hq") == OutboxCounts(sent=1, rejected=1, oldest=NOW + 5)
     shelf.ledger.commit([Delivery(NOW, 2, "hq", "unknown", OutboxState.IN_DOUBT, 1)])
     shelf.ledger.commit([Delivery(NOW, 3, "other", "delivered", None, 1)])
-    assert shelf.outbox.counts() == OutboxCounts(in_doubt=1, rejected=1, oldest=NOW + 5)
+    assert shelf.outbox.counts() == OutboxCounts(in_doubt=1, rejected=1)
+
+
+def test_the_oldest_is_of_those_that_wait_or_are_being_sent(shelf: Shelf) -> None:
+    shelf.ledger.commit([job(1), job(2, at=NOW + 5, outbox=OutboxState.SENT), job(3, at=NOW + 7)])
+    shelf.ledger.commit([Take(NOW, "hq", (1,)), Delivery(NOW, 1, "hq", "unknown", OutboxState.IN_DOUBT, 1)])
+    assert shelf.outbox.counts() == OutboxCounts(waiting=1, sent=1, in_doubt=1, oldest=NOW + 5)
 
 
 def test_counts_are_cheap_with_a_hundred_thousand_waiting(shelf: Shelf) -> None:
@@ -257,6 +263,65 @@ def test_an_outage_and_what_happened_in_it(shelf: Shelf) -> None:
         "unknown_cards": 0,
     }
     assert shelf.reader.last_outage("other") is None
+
+
+def test_an_outage_whose_server_came_and_went_is_one_row_and_not_over_while_it_is_gone_again(shelf: Shelf) -> None:
+    def row() -> tuple[str | None, ...]:
+        columns = "offline, recovered, drained, first_seq, recovered_seq"
+        (found,) = shelf.connection.execute(f"SELECT {columns} FROM outages WHERE upstream = 'hq'").fetchall()
+        return tuple(found)
+
+    shelf.ledger.commit([step("failed", "grace"), step("offline", "offline", at=NOW + 1_000), job(1)])
+    shelf.ledger.commit([step("recovered", "recovering", at=NOW + 2_000)])
+    assert row() == ("2026-11-22T10:15:04.120Z", "2026-11-22T10:15:05.120Z", None, 1, 4)
+    again = replace(step("failed", "grace", at=NOW + 3_000), cause="another cause")
+    shelf.ledger.commit([job(2), again, step("offline", "offline", at=NOW + 4_000), job(3)])
+    assert row() == ("2026-11-22T10:15:04.120Z", None, None, 1, None)
+    assert shelf.connection.execute("SELECT cause FROM outages").fetchall() == [("no answer in 3 s",)]
+    told = shelf.reader.last_outage()
+    assert told is not None
+    assert (told["started"], told["recovered"], told["jobs"]) == ("2026-11-22T10:15:03.120Z", None, 3)
+    shelf.ledger.commit([step("recovered", "recovering", at=NOW + 5_000), job(4)])
+    shelf.ledger.commit([step("drained", "online", at=NOW + 6_000), job(5)])
+    assert row() == ("2026-11-22T10:15:04.120Z", "2026-11-22T10:15:08.120Z", "2026-11-22T10:15:09.120Z", 1, 9)
+    told = shelf.reader.last_outage()
+    assert told is not None
+    assert (told["jobs"], told["pages"]) == (3, 36)
+    contents = shelf.connection.execute("SELECT count(*), min(seq), max(seq) FROM outage_contents")
+    assert contents.fetchone() == (9, 1, 9)
+
+
+def test_the_last_outage_is_found_fast_among_ten_thousand(shelf: Shelf) -> None:
+    write = shelf.ledger._connection.execute
+    write(
+        "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < 40003) INSERT INTO outage_events "
+        "SELECT i, 'id', 'at', 'hq', printf('2026-11-22T%06dZ', i / 4), "
+        "CASE i % 4 WHEN 0 THEN 'failed' WHEN 1 THEN 'offline' WHEN 2 THEN 'recovered' ELSE 'drained' END, "
+        "'state', 'no answer', 'boot-1', i FROM n"
+    )
+    taken = []
+    for _ in range(3):
+        began = time.thread_time()
+        told = shelf.reader.last_outage()
+        taken.append(time.thread_time() - began)
+    assert told is not None
+    assert told["started"] == "2026-11-22T010000Z"
+    assert min(taken) < 0.3
+
+
+def test_a_start_is_told_by_which_step_the_outage_left_offline(shelf: Shelf) -> None:
+    assert shelf.reader.left_offline("hq", NOW) is None
+    shelf.ledger.commit([step("failed", "grace", outage=NOW - 9), step("offline", "offline", outage=NOW - 9)])
+    shelf.ledger.commit([step("recovered", "recovering", outage=NOW - 9), step("drained", "online", outage=NOW - 9)])
+    shelf.ledger.commit([step("failed", "grace"), step("recovered", "recovering")])
+    assert shelf.reader.left_offline("hq", NOW) is None
+    shelf.ledger.commit([step("failed", "grace"), step("offline", "offline", at=NOW + 60_000)])
+    assert shelf.reader.left_offline("hq", NOW) is None
+    left = step("recovered", "recovering", at=NOW + 70_000)
+    shelf.ledger.commit([left, step("failed", "grace", at=NOW + 200_000)])
+    shelf.ledger.commit([step("recovered", "recovering", at=NOW + 210_000), step("failed", "grace", upstream="other")])
+    assert shelf.reader.left_offline("hq", NOW) == left
+    assert shelf.reader.left_offline("other", NOW) is None
 
 
 def test_cards_that_nobody_has_are_counted_once_each_among_the_records_of_the_outage(shelf: Shelf) -> None:

@@ -1,0 +1,131 @@
+"""What a ledger's file must look like: the evidence tables of its schema version, the guards on them, and what it says
+it is.
+
+A file that is no whole ledger (an export, an archive, a backup) says so in `export_info`; what such a file leaves out
+is told, never what is there left unchecked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+
+from storage import copies, schema_1, schema_2, schema_3
+from storage.verifying.findings import Broken, Wrong
+
+_STEPS = (schema_1.statements, schema_2.statements, schema_3.statements)
+_EVIDENCE = (schema_1.EVIDENCE, schema_2.EVIDENCE, schema_3.EVIDENCE)
+_WHOLE = {"ledger", "backup"}
+
+Columns = tuple[tuple[str, str, int, int], ...]
+"""Name, type, not null, place in the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is: ledger, backup, archive or export. `plain` and `personal`: whole, filtered, none."""
+
+    name: str = "ledger"
+    plain: str = "whole"
+    personal: str = "whole"
+    pseudonymised: bool = False
+    erased: int = 0
+    """So many of its entries were erased by notes that are not in it."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether its evidence tables must refuse changes."""
+        return self.name in _WHOLE
+
+    def words(self) -> list[str]:
+        """What it leaves out."""
+        said = []
+        if self.name != "ledger":
+            said.append(f"this file says that it is {'an' if self.name[0] in 'ae' else 'a'} {self.name}")
+        if self.plain != "whole":
+            said.append("rows of plain tables were left out; those that are there were checked")
+        if self.pseudonymised:
+            said.append("it is pseudonymised: no personal data is there to be checked, and a pseudonym proves nothing")
+        elif self.personal != "whole":
+            said.append("rows of personal data were left out, so erasures cannot be counted")
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The evidence tables of a schema version with the columns of each, as they must be, and the statements that
+    made them and their guards.
+    """
+
+    tables: dict[str, Columns]
+    statements: dict[str, str]
+
+    def names(self, table: str) -> tuple[str, ...]:
+        """The names of a table's columns."""
+        return tuple(column[0] for column in self.tables[table])
+
+
+def shape_of(version: int) -> Shape:
+    """What step by step leads to this schema version."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        for step in _STEPS[:version]:
+            for statement in step():
+                model.execute(statement)
+        names = dict.fromkeys(name for made in _EVIDENCE[:version] for name in made)
+        tables = {name: _columns(model, name) for name in names}
+        return Shape(tables, _statements(model, tables))
+
+
+def kind_of(connection: sqlite3.Connection) -> Kind:
+    """What the file says it is. Raises sqlite3.Error."""
+    said = copies.said_by(connection)
+    if not said:
+        return Kind()
+    pseudonymised = said.get("pseudonymised", "0") == "1"
+    return Kind(
+        said.get("kind", "export"),
+        said.get("plain", "whole"),
+        said.get("personal", "none" if pseudonymised else "whole"),
+        pseudonymised,
+        int(erased) if (erased := said.get("erased", "")).removeprefix("-").isdecimal() else 0,
+    )
+
+
+def check_tables(connection: sqlite3.Connection, shape: Shape, version: int) -> None:
+    """Raise `Broken` if an evidence table is missing, or is another than Locum makes."""
+    listed = connection.execute("PRAGMA main.table_list").fetchall()
+    strict = {name for _, name, type_, _, _, strict in listed if strict and type_ == "table"}
+    for name, columns in shape.tables.items():
+        there = _columns(connection, name)
+        if not there:
+            raise Broken(0, "the file", f"the table {name} is missing")
+        if name not in strict or there != columns:
+            raise Broken(0, "the file", f"the table {name} is not as schema {version} makes it")
+
+
+def check_statements(connection: sqlite3.Connection, shape: Shape, kind: Kind) -> tuple[Wrong | None, list[str]]:
+    """What is wrong with the guards and the statements that made the tables, and what is worth a remark."""
+    there = _statements(connection, shape.tables)
+    for name, statement in shape.statements.items():
+        if there.get(name) == statement:
+            continue
+        if name in shape.tables:
+            if kind.guarded:
+                return Wrong("the file", f"the statement that made the table {name} was altered"), []
+        elif kind.guarded or name in there:
+            happened = "was altered" if name in there else "was removed"
+            return Wrong("the file", f"the guard {name}, which refuses changes, {happened}"), []
+    strange = sorted(set(there) - set(shape.statements))
+    return None, [f"the trigger {name} on a table of evidence is not Locum's" for name in strange]
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> Columns:
+    found = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,))
+    return tuple((name, type_, notnull, pk) for name, type_, notnull, pk in found)
+
+
+def _statements(connection: sqlite3.Connection, tables: dict[str, Columns]) -> dict[str, str]:
+    """The statements of these tables and of the triggers on them."""
+    rows = connection.execute("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type IN ('table', 'trigger')")
+    return {name: sql for name, table, sql in rows if table in tables}

@@ -1,0 +1,98 @@
+"""What can only be asked of the whole file, when all its rows are sound: its end, its keys, guards, its beginning,
+erasures that nobody noted, the outbox.
+"""
+
+from __future__ import annotations
+
+from storage.signing import installation_of
+from storage.verifying.findings import Broken, Wrong
+from storage.verifying.shape import Shape, check_statements
+from storage.verifying.signatures import Signatures
+from storage.verifying.walk import Walk
+
+
+def check(walk: Walk, shape: Shape, version: int) -> list[str]:
+    """Check all that after a walk that found nothing wrong. Returns remarks; raises Broken."""
+    remarks = []
+    if walk.signatures is None:
+        remarks.append(f"a ledger of schema {version} has no signatures")
+        if walk.given:
+            raise Broken(walk.last, "the file", "nothing in it is signed, by the given key or another")
+    else:
+        remarks += _signatures(walk, walk.signatures)
+    wrong, more = check_statements(walk.book, shape, walk.kind)
+    wrong = wrong or _beginning(walk) or _erasures(walk) or _outbox(walk)
+    if wrong is not None:
+        raise Broken(walk.last + 1, wrong.where, wrong.what)
+    if walk.first > 1:
+        signed = f"a checkpoint signs entry {walk.first - 1}, on which the first one here goes on"
+        remarks.append(f"entries 1 to {walk.first - 1} are not in this file; {signed}")
+    if walk.kind.erased:
+        noted = "erased by notes that are not in this file, as it says itself; the ledger that goes on has a note of it"
+        remarks.append(f"personal data of {walk.kind.erased} entries was {noted}")
+    return remarks + more
+
+
+def _signatures(walk: Walk, signatures: Signatures) -> list[str]:
+    row = signatures.row
+    if row is not None and walk.kind.name != "export":
+        end = f"checkpoint {row[1]} signs entry {row[0]}, but the entries end with {walk.last}: the end was cut off"
+        raise Broken(walk.last + 1, f"entry {walk.last + 1}", f"it is missing: {end}")
+    if walk.given:
+        _demand_given_key(walk, signatures)
+    elif len(signatures.keys) > 1:
+        later = list(signatures.keys)[1:]
+        said = ", ".join(f"{installation_of(key)} by entry {walk.notes.keys.get(key)}" for key in later)
+        return [f"the key changed; it is the ledger itself that introduces {said}"]
+    return []
+
+
+def _demand_given_key(walk: Walk, signatures: Signatures) -> None:
+    trusted, last = signatures.trusted, signatures.last
+    if last is None:
+        raise Broken(walk.last, "the file", "nothing in it is signed, by the given key or another")
+    if trusted is not None and trusted.seq == last.seq:
+        return
+    introduced = walk.notes.keys.get(last.public_key)
+    what = f"it is signed by the key {installation_of(last.public_key)}, which is not the given one"
+    if introduced:
+        what += f"; entry {introduced} introduces that key: if the appliance was replaced, give it too"
+    elif walk.kind.guarded:
+        what += ": the ledger was made or signed anew by somebody else, or the given key is another appliance's"
+    number = trusted.number + 1 if trusted is not None else last.number
+    raise Broken(trusted.seq + 1 if trusted is not None else walk.first, f"checkpoint {number}", what)
+
+
+def _beginning(walk: Walk) -> Wrong | None:
+    """A ledger that begins late must say that what was before was archived."""
+    through = walk.first - 1
+    if through < 1 or not walk.kind.guarded or any(each.through == through for each in walk.notes.archived):
+        return None
+    return Wrong(
+        "entry 1", f"it is missing: the first is {walk.first}, and no note says that those before were archived"
+    )
+
+
+def _erasures(walk: Walk) -> Wrong | None:
+    """As many commitments must lack their row as the notes of erasures say.
+
+    An entry may have been erased by a note after it and then gone into an archive, whose note says how many were.
+    """
+    if walk.kind.personal != "whole":
+        return None
+    gone = sum(each.erased for each in walk.notes.archived if each.through < walk.first)
+    noted = walk.notes.erased - gone + walk.kind.erased
+    if walk.erased == noted:
+        return None
+    why = "rows were deleted that nobody noted" if walk.erased > noted else "rows that had been erased were put back"
+    return Wrong("personal", f"the rows of {walk.erased} entries are missing, the notes speak of {noted}: {why}")
+
+
+def _outbox(walk: Walk) -> Wrong | None:
+    if not walk.book.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'outbox'").fetchone():
+        return None
+    row = walk.book.execute(
+        "SELECT seq FROM outbox o WHERE NOT EXISTS (SELECT 1 FROM entries e WHERE e.seq = o.seq "
+        "AND e.kind IN ('job', 'accounting')) ORDER BY seq LIMIT 1"
+    ).fetchone()
+    return Wrong(f"row {row[0]} of outbox", "no entry of a record has that number") if row else None
