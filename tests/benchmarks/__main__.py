@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import footprint, outages, papercut, records, relaying, terminals
+from tests.benchmarks import exporting, footprint, outages, papercut, proving, records, relaying, terminals
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure, show
 from tests.peers.freeradius import version
@@ -28,6 +28,8 @@ ALL: dict[str, Callable[[Bench], Sequence[Figure]]] = {
     "terminal-logins": terminals.logins,
     "terminal-relay": terminals.relaying,
     "papercut-drain": papercut.draining,
+    "proving": proving.proving,
+    "exporting": exporting.exporting,
     "footprint": footprint.footprint,
     "any-bytes": footprint.any_bytes,
 }
