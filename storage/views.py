@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 _SUMS = "count(*) AS jobs, sum(pages) AS pages, sum(color_pages) AS color_pages, min(at) AS first, max(at) AS last"
 
+_LAST = (1 << 63) - 1
+
 VIEWS = {
     "jobs_full": """SELECT j.*, p.card, p.user, p.document, p.account, o.state AS outbox
 FROM jobs j LEFT JOIN personal p ON p.seq = j.seq LEFT JOIN outbox o ON o.seq = j.seq""",
@@ -19,16 +21,19 @@ UNION ALL SELECT seq, id, at, device, client, dialect, upstream, event, session,
 GROUP BY p.card ORDER BY pages DESC""",
     "jobs_by_device": f"SELECT device, {_SUMS} FROM jobs GROUP BY device ORDER BY pages DESC",
     "jobs_by_day": f"SELECT substr(at, 1, 10) AS day, kind, {_SUMS} FROM jobs GROUP BY day, kind ORDER BY day, kind",
-    "outages": """SELECT e.upstream, e.outage AS started,
-  max(CASE WHEN step = 'offline' THEN at END) AS offline,
-  max(CASE WHEN step = 'recovered' THEN at END) AS recovered,
+    # An outage has recovered if its last return was not followed by another failure.
+    "outages": """SELECT upstream, started, offline,
+  (SELECT at FROM outage_events WHERE seq = recovered_seq) AS recovered, drained, first_seq, recovered_seq,
+  (SELECT cause FROM outage_events WHERE seq = first_seq) AS cause
+FROM (SELECT upstream, outage AS started,
+  min(CASE WHEN step = 'offline' THEN at END) AS offline,
   max(CASE WHEN step = 'drained' THEN at END) AS drained,
   min(seq) AS first_seq,
-  max(CASE WHEN step = 'recovered' THEN seq END) AS recovered_seq,
-  max(CASE WHEN step = 'failed' THEN cause END) AS cause
-FROM outage_events e GROUP BY e.upstream, e.outage ORDER BY first_seq""",
-    "outage_contents": """SELECT o.upstream AS outage_of, o.started, e.seq, e.recorded_at AS at, e.kind, e.body
-FROM outages o JOIN entries e ON e.seq >= o.first_seq AND (o.recovered_seq IS NULL OR e.seq <= o.recovered_seq)""",
+  nullif(max(CASE WHEN step IN ('failed', 'recovered') THEN seq END),
+    max(CASE WHEN step = 'failed' THEN seq END)) AS recovered_seq
+FROM outage_events GROUP BY upstream, outage) ORDER BY first_seq""",
+    "outage_contents": f"""SELECT o.upstream AS outage_of, o.started, e.seq, e.recorded_at AS at, e.kind, e.body
+FROM outages o JOIN entries e ON e.seq BETWEEN o.first_seq AND coalesce(o.recovered_seq, {_LAST})""",
     "records_not_taken": """SELECT o.seq, r.id, o.state, o.upstream, r.at, r.device, r.event, r.kind, r.pages, p.card,
   p.user, o.tries, o.next_try, o.reason
 FROM outbox o JOIN records r ON r.seq = o.seq LEFT JOIN personal p ON p.seq = o.seq ORDER BY o.seq""",
