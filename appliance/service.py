@@ -1,21 +1,17 @@
-"""`locum run`: the appliance in the foreground, from start to orderly stop.
+"""The running appliance, from start to orderly stop.
 
 Start: state directory, ledger (what was in flight waits again), flows, ports, control socket, then the first probe.
 SIGHUP reads the config anew, and a bad one leaves the old in force. SIGTERM and SIGINT stop: ports are closed, what is
-asked of the writer is written, the ledger is signed and closed. Anything that keeps it from starting is one line and
-exit status 2.
+asked of the writer is written, the ledger is signed and closed. The process around it is `starting.py`'s.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from appliance import __version__, log, witness
+from appliance import __version__, witness
 from appliance.assembly import Assembly, channel_of, forgetful
 from appliance.clockwatch import ClockWatch
 from appliance.config import Config, ConfigError, ListenConfig, load
@@ -27,17 +23,15 @@ from appliance.ledger_hands import LedgerHands
 from appliance.log import Events
 from appliance.reports import Reports
 from appliance.retention import Retention
-from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, signing_key, unlock_hash
+from appliance.state_dir import StateDirError, unlock_hash
 from appliance.status import StatusBoard
 from appliance.witness import MOST_MISSING, Witness
 from proxy.commands import Keep, Tell
 from proxy.events import Channel
 from proxy.net.driver import TICK, Driver, this_moment
 from proxy.net.names import Names, is_numeric
-from proxy.net.reactor import lean_reactor
 from storage import signed
 from storage.database import open_reader
-from storage.errors import StorageError
 from storage.inheriting import settle_origin
 from storage.ledger import Ledger
 from storage.reader import Reader
@@ -46,50 +40,6 @@ from storage.signing import Signer
 from storage.space import SpaceWatch
 
 events = Events("service")
-
-SWITCH_INTERVAL = 0.01
-"""Seconds after which the writer's thread gives way to the reactor's. Longer than most commits: one login that waits
-for a commit is better than twenty that wait for pieces of it.
-"""
-
-
-def run(config: Config, log_format: log.LogFormat = "text") -> int:
-    """Run the appliance until it is told to stop; the exit status."""
-    log.set_up(log_format)
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    stay_on_one_cpu()
-    try:
-        prepare(config.state_dir)
-        key = installation_key(config.state_dir)
-        code = unlock_hash(config.state_dir)
-        signer = signing_key(config.state_dir)
-        ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall, signer)
-    except (StateDirError, StorageError) as error:
-        return _refuse(str(error))
-    reactor = lean_reactor()
-    try:
-        service = Service(reactor, config, ledger, signer, key, code)
-    except StorageError as error:
-        ledger.close()
-        return _refuse(str(error))
-    try:
-        service.start()
-    except CannotStart as error:
-        service.abandon()
-        return _refuse(str(error))
-    reactor.run(installSignalHandlers=False)
-    return 0
-
-
-def stay_on_one_cpu() -> None:
-    """Keep the reactor's and the writer's thread on the CPU where this process runs now.
-
-    The interpreter runs one thread at a time, and handing its lock from CPU to CPU costs more than it gains: on one CPU
-    Locum relays a third more logins a second. Where the kernel does not allow it, all goes on as before.
-    """
-    with suppress(OSError, ValueError, IndexError):
-        cpu = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[36])
-        os.sched_setaffinity(0, {cpu})
 
 
 class CannotStart(Exception):
@@ -400,8 +350,3 @@ def _advice(error: OSError) -> str:
     if error.errno == 13:
         return "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
     return "check 'bind' in [[listen]]"
-
-
-def _refuse(text: str) -> int:
-    print(f"locum: {text}", file=sys.stderr)
-    return 2

@@ -24,10 +24,10 @@ def run(context: click.Context, config: Path, log_format: Literal["text", "json"
     Example: locum run -c /etc/locum/locum.toml
     """
     loaded = load(config)
-    from appliance import log, service
+    from appliance import log, starting
 
     log.set_up(log_format, debug=bool(context.obj))
-    return service.run(loaded, log_format)
+    return starting.run(loaded, log_format)
 
 
 @click.command()
