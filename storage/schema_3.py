@@ -33,6 +33,7 @@ EVIDENCE = {
 _INDEXES = (
     "CREATE INDEX meters_device ON meters(device, counter, taken_at)",
     "CREATE INDEX checkpoints_seq ON checkpoints(seq)",
+    "CREATE INDEX jobs_unfinished ON jobs(device, session, job_number) WHERE event IN ('start', 'interim')",
 )
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 
+from storage.reconciliation import reconcile
 from storage.summary.scope import Source
-
-_WHERE = "storage.reconciliation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +27,20 @@ class Gap:
 
 def gaps(source: Source) -> list[Gap]:
     """The largest first; none where no meters were read. Raises sqlite3.Error."""
-    if find_spec(_WHERE) is None:
-        return []
     scope = source.scope
     found = [
         Gap(
             each.device,
             each.counter,
-            each.first_reading[1],
-            each.last_reading[1],
+            each.first_reading.at,
+            each.last_reading.at,
             each.meter,
             each.ledger,
             each.gap,
             each.percent,
-            tuple(each.remarks),
+            each.remarks,
         )
-        for each in import_module(_WHERE).reconcile(source.connection, scope.first, scope.last)
+        for each in reconcile(source.connection, scope.first, scope.last)
         if not scope.devices or each.device in scope.devices
     ]
     return sorted(found, key=lambda each: (-abs(each.gap), each.device, each.counter))
