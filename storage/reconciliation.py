@@ -3,7 +3,8 @@
 Two readings of a counter, one after the other, are a segment: the meter's pages are the difference of its values, the
 ledger's are those of the jobs that Locum took between them. A reset, an exchange of the machine, or a value that falls
 without a word ends a segment; what was made between the reading before and that moment nobody knows, and it is said.
-A job counts at the time when Locum took it (`at`): the devices' own clocks are not to be trusted.
+A job counts at the time when Locum took it (`at`): the devices' own clocks are not to be trusted. What they say of jobs
+that came late is a remark.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ from storage import times
 COUNTERS = ("total", "color", "mono", "copy", "print", "scan", "fax")
 """What a device counts. A scan makes no page on paper, so it is in `scan` only."""
 
-_READINGS = "SELECT device, counter, taken_at, value, event FROM meters ORDER BY device, counter, taken_at, seq"
-_JOBS = "SELECT device, at, kind, pages, color_pages FROM jobs_counted WHERE at > ? AND at <= ?"
+LATEST = 31 * 24 * 3_600_000
+"""A job that came later than so many ms after its end, by the device's clock, has a device whose clock is wrong."""
+
+_READINGS = "SELECT device, counter, taken_at, value, event FROM readings"
+_JOBS = """SELECT device, at, ended_at, kind, pages, color_pages FROM jobs_counted
+WHERE at > ?1 AND (at <= ?2 OR ended_at <= ?2)"""
+_BEGINNING = "SELECT recorded_at FROM entries ORDER BY seq LIMIT 1"
 _BEGINS_ANEW = ("reset", "exchange")
+_BY_COLOR = ("color", "mono")
 
 
 class Reading(NamedTuple):
@@ -77,6 +84,25 @@ class _Open:
     ledger: int = 0
 
 
+@dataclass(slots=True)
+class _Line:
+    """The segments of a counter, in order, and pages of jobs that need a word: made in them by the device's clock but
+    taken later, taken in them but made before, and of jobs that do not say how many were in colour.
+    """
+
+    segments: list[_Open]
+    remarks: list[str]
+    made_in: int = 0
+    made_before: int = 0
+    colorless: int = 0
+
+    def at(self, moment: int) -> _Open | None:
+        """The segment of a moment (ms): a job at the very moment of a reading was on the meter already."""
+        place = bisect_left(self.segments, moment, key=lambda each: each.end.at)
+        found = self.segments[place] if place < len(self.segments) else None
+        return found if found is not None and found.start.at < moment else None
+
+
 def reconcile(connection: sqlite3.Connection, first: int, last: int, device: str | None = None) -> list[DeviceGap]:
     """What meters and ledger say of the time from `first` to `last` (ms), by device and counter.
 
@@ -84,16 +110,21 @@ def reconcile(connection: sqlite3.Connection, first: int, last: int, device: str
     outage, between whose ends nobody read a meter, is seen between the readings next around it. Raises sqlite3.Error.
     """
     rows = ((*row[:2], times.milliseconds(row[2]), *row[3:]) for row in connection.execute(_READINGS))
-    segments: dict[tuple[str, str], list[_Open]] = {}
-    remarks: dict[tuple[str, str], list[str]] = {}
+    lines: dict[tuple[str, str], _Line] = {}
     for key, readings in groupby(rows, itemgetter(0, 1)):
         if key[1] not in COUNTERS or (device is not None and key[0] != device):
             continue
         taken = [_Taken(Reading(value, at), event) for _, _, at, value, event in readings]
-        remarks[key] = []
-        segments[key] = [_Open(*pair) for pair in _segments(_within(taken, first, last), remarks[key])]
-    _add_up(connection, segments)
-    return [_gap(key, found, remarks[key]) for key, found in segments.items() if found]
+        remarks: list[str] = []
+        segments = [_Open(*pair) for pair in _segments(_within(taken, first, last), remarks)]
+        if segments:
+            lines[key] = _Line(segments, remarks)
+    if not lines:
+        return []
+    _add_up(connection, lines)
+    row = connection.execute(_BEGINNING).fetchone()
+    begins = times.milliseconds(row[0]) if row else 0
+    return [_gap(key, line, begins) for key, line in lines.items()]
 
 
 def _within(taken: Sequence[_Taken], first: int, last: int) -> Sequence[_Taken]:
@@ -118,23 +149,25 @@ def _segments(taken: Sequence[_Taken], remarks: list[str]) -> Iterator[tuple[Rea
             yield start, end
 
 
-def _add_up(connection: sqlite3.Connection, segments: dict[tuple[str, str], list[_Open]]) -> None:
-    """Add each job to the segments that it was made in: one pass over the jobs, whatever the number of readings."""
-    every = [each for found in segments.values() for each in found]
-    if not every:
-        return
-    first, last = min(each.start.at for each in every), max(each.end.at for each in every)
-    # A job at the very moment of a reading was on the meter already.
-    ends = {key: [each.end.at for each in found] for key, found in segments.items()}
-    for device, at, kind, pages, color in connection.execute(_JOBS, (times.text(first), times.text(last))):
-        made = times.milliseconds(at)
+def _add_up(connection: sqlite3.Connection, lines: dict[tuple[str, str], _Line]) -> None:
+    """Add each job to the segments that it was taken in: one pass over the jobs, whatever the number of readings."""
+    first = min(line.segments[0].start.at for line in lines.values())
+    last = max(line.segments[-1].end.at for line in lines.values())
+    for device, at, ended_at, kind, pages, color in connection.execute(_JOBS, (times.text(first), times.text(last))):
+        taken, made = times.milliseconds(at), times.milliseconds_or_zero(ended_at)
+        late = 0 < taken - made <= LATEST
         for counter, counted in _counted(kind, pages, color):
-            found = segments.get((device, counter))
-            if not found:
+            line = lines.get((device, counter))
+            if line is None:
                 continue
-            place = bisect_left(ends[device, counter], made)
-            if place < len(found) and found[place].start.at < made:
-                found[place].ledger += counted
+            segment = line.at(taken)
+            own = line.at(made) if late else segment
+            if segment is not None:
+                segment.ledger += counted
+                line.made_before += counted if own is None else 0
+                line.colorless += pages if color is None and counter in _BY_COLOR else 0
+            elif own is not None:
+                line.made_in += counted
 
 
 def _counted(kind: str, pages: int, color: int | None) -> Iterator[tuple[str, int]]:
@@ -147,7 +180,8 @@ def _counted(kind: str, pages: int, color: int | None) -> Iterator[tuple[str, in
         yield "mono", pages - (color or 0)
 
 
-def _gap(key: tuple[str, str], found: Sequence[_Open], remarks: Sequence[str]) -> DeviceGap:
+def _gap(key: tuple[str, str], line: _Line, begins: int) -> DeviceGap:
+    found = line.segments
     segments = tuple(Segment(each.start, each.end, each.end.value - each.start.value, each.ledger) for each in found)
     meter, ledger = sum(each.meter for each in segments), sum(each.ledger for each in segments)
     return DeviceGap(
@@ -157,7 +191,21 @@ def _gap(key: tuple[str, str], found: Sequence[_Open], remarks: Sequence[str]) -
         meter,
         ledger,
         meter - ledger,
-        100 * (meter - ledger) / meter if meter else None,
+        round(100 * (meter - ledger) / meter, 2) if meter else None,
         segments,
-        tuple(remarks),
+        (*_beginning(segments[0].start.at, begins), *line.remarks, *_of_pages(line)),
     )
+
+
+def _beginning(start: int, begins: int) -> Iterator[str]:
+    if start < begins:
+        yield f"the ledger begins at {times.text(begins)}: what was made before that is on the meter only"
+
+
+def _of_pages(line: _Line) -> Iterator[str]:
+    if line.made_in:
+        yield f"by the device's clock {line.made_in:,} pages that were taken later were made in this time"
+    if line.made_before:
+        yield f"by the device's clock {line.made_before:,} pages of the ledger were made before this time"
+    if line.colorless:
+        yield f"{line.colorless:,} pages of the ledger do not say how many were in colour, and count as black"

@@ -34,6 +34,7 @@ _INDEXES = (
     "CREATE INDEX meters_device ON meters(device, counter, taken_at)",
     "CREATE INDEX checkpoints_seq ON checkpoints(seq)",
     "CREATE INDEX jobs_unfinished ON jobs(device, session, job_number) WHERE event IN ('start', 'interim')",
+    "CREATE INDEX deliveries_by_hand ON deliveries(seq) WHERE who <> ''",
 )
 
 

@@ -18,9 +18,13 @@ FROM jobs j LEFT JOIN personal p ON p.seq = j.seq LEFT JOIN outbox o ON o.seq = 
     "logins_full": "SELECT l.*, p.card, p.user FROM logins l LEFT JOIN personal p ON p.seq = l.seq",
     "records": """SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, kind, pages FROM jobs
 UNION ALL SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, NULL, NULL FROM accounting""",
-    "jobs_counted": """SELECT * FROM jobs_full WHERE seq NOT IN
-(SELECT o.seq FROM jobs o JOIN jobs n ON n.device = o.device AND n.session = o.session AND n.job_number = o.job_number
-  AND n.seq > o.seq WHERE o.event IN ('start', 'interim'))""",
+    # Read at once for all such rows: one look-up for each would scan all jobs, for a ledger at work has no index of them.
+    "jobs_counted": """SELECT * FROM jobs_full WHERE event NOT IN ('start', 'interim') OR seq NOT IN
+(SELECT o.seq FROM jobs o JOIN (SELECT device, session, job_number, max(seq) AS last FROM jobs
+  WHERE (device, session, job_number) IN (SELECT device, session, job_number FROM jobs
+    WHERE event IN ('start', 'interim') AND session || job_number <> '') GROUP BY 1, 2, 3) n
+  ON n.device = o.device AND n.session = o.session AND n.job_number = o.job_number AND n.last > o.seq
+WHERE o.event IN ('start', 'interim'))""",
     "jobs_by_card": f"SELECT card, {_SUMS} FROM jobs_counted GROUP BY card ORDER BY pages DESC",
     "jobs_by_user": f"""SELECT coalesce(nullif(d.user, ''), j.user, '') AS user, {_SUMS.replace("at)", "j.at)")}
 FROM jobs_counted j LEFT JOIN (SELECT e.record, max(p.user) AS user
@@ -58,10 +62,13 @@ LEFT JOIN personal p ON p.seq = o.seq WHERE o.state = 'in_doubt' ORDER BY o.seq"
 FROM (SELECT DISTINCT record FROM deliveries WHERE unknown_card = 1) d
 JOIN records r ON r.seq = d.record LEFT JOIN personal p ON p.seq = d.record
 GROUP BY p.card, r.device ORDER BY first""",
+    # At one moment the reading comes before the reset or exchange; of two such rows the last one entered counts.
     "readings": """SELECT seq, device, counter, taken_at, value, CASE event WHEN 'reading' THEN
-  value - lag(value) OVER (PARTITION BY device, counter ORDER BY taken_at, seq) END AS since_before,
+  value - lag(value) OVER (PARTITION BY device, counter ORDER BY taken_at, event <> 'reading') END AS since_before,
   event, source, remark, who, at AS entered_at
-FROM meters ORDER BY device, counter, taken_at, seq""",
+FROM meters m WHERE NOT EXISTS (SELECT 1 FROM meters n WHERE n.device = m.device AND n.counter = m.counter
+  AND n.taken_at = m.taken_at AND (n.event = 'reading') = (m.event = 'reading') AND n.seq > m.seq)
+ORDER BY device, counter, taken_at, event <> 'reading'""",
     "checkpoints_full": """SELECT number, seq, json_extract(body, '$.time') AS time,
   json_extract(body, '$.installation') AS installation, json_extract(body, '$.hash') AS hash,
   json_extract(body, '$.previous') AS previous, hex(signature) AS signature, hex(public_key) AS public_key

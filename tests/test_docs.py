@@ -49,21 +49,22 @@ from tests.peers.locum import Locum
 from tests.peers.ports import free_port
 
 WANTED = {
-    "adding-a-dialect", "architecture", "configuration", "install", "ledger", "offline-mode", "operations", "papercut",
-    "radius", "simulator", "terminal",
+    "adding-a-dialect", "architecture", "commands", "configuration", "exports", "install", "keeping", "ledger",
+    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "simulator", "terminal", "verifying",
 }  # fmt: skip
 
 PLACES = (
     "/etc/locum", "/var/lib/locum", "/opt/locum", "/usr/local/bin/locum", "/etc/systemd/system/locum.service",
-    "/var/backups/ledger-copy.db", "/var/backups/locum-before", "/bin/kill", "/dev/null",
-    "/tmp/lab", "/etc/sysctl.d/locum.conf",
+    "/mnt/old/var/lib/locum/ledger.db", "/var/backups/ledger-copy.db", "/var/backups/ledger-2025.db",
+    "/var/backups/ledger-2026.db", "/var/backups/ledger-2026-11-23.db", "/var/backups/locum-before",
+    "/bin/kill", "/dev/null", "/tmp/lab", "/etc/sysctl.d/locum.conf",
 )  # fmt: skip
 """The only absolute paths that a reader is told of."""
 AT_A_SERVER = ("/rpc/api/xmlrpc",)
 """Paths of addresses on the web, not of files."""
 TOOLS = {
-    "adduser", "apt-get", "cd", "cp", "echo", "install", "ln", "openssl", "pip", "python3", "radclient", "rm",
-    "sqlite-utils", "sqlite3", "systemctl",
+    "adduser", "apt-get", "cd", "cp", "datasette", "echo", "install", "ln", "openssl", "pip", "python3", "radclient",
+    "rm", "sqlite-utils", "sqlite3", "systemctl",
 }  # fmt: skip
 """Commands of others that the examples use."""
 
@@ -123,24 +124,24 @@ COMMANDS = dict(commands(locum))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_operations_has_every_command_and_option(words: tuple[str, ...]) -> None:
-    parts = sections("docs/operations.md")
+def test_commands_has_every_command_and_option(words: tuple[str, ...]) -> None:
+    parts = sections("docs/commands.md")
     title = " ".join(("locum", *words))
-    assert title in parts, f"docs/operations.md has no section `{title}`"
+    assert title in parts, f"docs/commands.md has no section `{title}`"
     said = " ".join(code(parts[title]) | code(parts["Commands"]))
     options = [each for each in COMMANDS[words].params if isinstance(each, click.Option)]
     missing = [name for option in options for name in option.opts if not re.search(rf"(?<!\S){name}\b", said)]
     assert missing == []
 
 
-def test_global_options_are_in_operations() -> None:
+def test_global_options_are_in_commands() -> None:
     options = [name for each in locum.params for name in each.opts if isinstance(each, click.Option)]
-    said = text_of("docs/operations.md")
+    said = text_of("docs/commands.md")
     assert [name for name in (*options, "--help", "-h") if name not in said] == []
 
 
-def test_choices_of_options_are_in_operations() -> None:
-    parts = sections("docs/operations.md")
+def test_choices_of_options_are_in_commands() -> None:
+    parts = sections("docs/commands.md")
     missing = []
     for words, command in COMMANDS.items():
         for option in command.params:
@@ -341,7 +342,7 @@ def test_offline_mode_has_the_whole_state_table() -> None:
 
 def test_every_state_is_explained_where_admins_look() -> None:
     states = {state.value for state, _ in TABLE}
-    assert states <= code(text_of("docs/operations.md"))
+    assert states <= code(text_of("docs/commands.md"))
     assert states <= code(text_of("docs/offline-mode.md"))
 
 
@@ -467,6 +468,7 @@ def test_operations_has_every_key_of_status(tmp_path: Path) -> None:
     try:
         begun = appliance.start().run_to_its_end("drill", "start", "--all", "--reason", "docs")
         assert begun.returncode == 0, begun.stderr
+        appliance.run_to_its_end("ledger", "sign")
         told = keys({**appliance.status(), "dropped": {}})
     finally:
         appliance.stop()
