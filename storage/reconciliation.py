@@ -25,7 +25,8 @@ COUNTERS = ("total", "color", "mono", "copy", "print", "scan", "fax")
 LATEST = 31 * 24 * 3_600_000
 """A job that came later than so many ms after its end, by the device's clock, has a device whose clock is wrong."""
 
-_READINGS = "SELECT device, counter, taken_at, value, event FROM readings"
+_READINGS = """SELECT device, counter, taken_at, value, event FROM readings
+ORDER BY device, counter, taken_at, event <> 'reading'"""
 _JOBS = """SELECT device, at, ended_at, kind, pages, color_pages FROM jobs_counted
 WHERE at > ?1 AND (at <= ?2 OR ended_at <= ?2)"""
 _BEGINNING = "SELECT recorded_at FROM entries ORDER BY seq LIMIT 1"
@@ -87,13 +88,13 @@ class _Open:
 @dataclass(slots=True)
 class _Line:
     """The segments of a counter, in order, and pages of jobs that need a word: made in them by the device's clock but
-    taken later, taken in them but made before, and of jobs that do not say how many were in colour.
+    taken later, taken in them but made outside, and of jobs that do not say how many were in colour.
     """
 
     segments: list[_Open]
     remarks: list[str]
     made_in: int = 0
-    made_before: int = 0
+    made_outside: int = 0
     colorless: int = 0
 
     def at(self, moment: int) -> _Open | None:
@@ -164,7 +165,7 @@ def _add_up(connection: sqlite3.Connection, lines: dict[tuple[str, str], _Line])
             own = line.at(made) if late else segment
             if segment is not None:
                 segment.ledger += counted
-                line.made_before += counted if own is None else 0
+                line.made_outside += counted if own is None else 0
                 line.colorless += pages if color is None and counter in _BY_COLOR else 0
             elif own is not None:
                 line.made_in += counted
@@ -205,7 +206,7 @@ def _beginning(start: int, begins: int) -> Iterator[str]:
 def _of_pages(line: _Line) -> Iterator[str]:
     if line.made_in:
         yield f"by the device's clock {line.made_in:,} pages that were taken later were made in this time"
-    if line.made_before:
-        yield f"by the device's clock {line.made_before:,} pages of the ledger were made before this time"
+    if line.made_outside:
+        yield f"by the device's clock {line.made_outside:,} pages of the ledger were made at another time"
     if line.colorless:
         yield f"{line.colorless:,} pages of the ledger do not say how many were in colour, and count as black"

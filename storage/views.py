@@ -18,7 +18,7 @@ FROM jobs j LEFT JOIN personal p ON p.seq = j.seq LEFT JOIN outbox o ON o.seq = 
     "logins_full": "SELECT l.*, p.card, p.user FROM logins l LEFT JOIN personal p ON p.seq = l.seq",
     "records": """SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, kind, pages FROM jobs
 UNION ALL SELECT seq, id, at, device, client, dialect, upstream, event, session, mode, NULL, NULL FROM accounting""",
-    # Read at once for all such rows: one look-up for each would scan all jobs, for a ledger at work has no index of them.
+    # Asked for all such rows at once: a ledger at work has no index by which each could be looked up.
     "jobs_counted": """SELECT * FROM jobs_full WHERE event NOT IN ('start', 'interim') OR seq NOT IN
 (SELECT o.seq FROM jobs o JOIN (SELECT device, session, job_number, max(seq) AS last FROM jobs
   WHERE (device, session, job_number) IN (SELECT device, session, job_number FROM jobs
@@ -27,8 +27,8 @@ UNION ALL SELECT seq, id, at, device, client, dialect, upstream, event, session,
 WHERE o.event IN ('start', 'interim'))""",
     "jobs_by_card": f"SELECT card, {_SUMS} FROM jobs_counted GROUP BY card ORDER BY pages DESC",
     "jobs_by_user": f"""SELECT coalesce(nullif(d.user, ''), j.user, '') AS user, {_SUMS.replace("at)", "j.at)")}
-FROM jobs_counted j LEFT JOIN (SELECT e.record, max(p.user) AS user
-  FROM deliveries e JOIN personal p ON p.seq = e.seq WHERE e.outcome = 'delivered' GROUP BY e.record) d
+FROM jobs_counted j LEFT JOIN (SELECT e.record, p.user, max(e.seq) FROM deliveries e JOIN personal p ON p.seq = e.seq
+  WHERE e.outcome = 'delivered' AND p.user <> '' GROUP BY e.record) d
 ON d.record = j.seq GROUP BY 1 ORDER BY pages DESC""",
     "jobs_by_device": f"SELECT device, {_SUMS} FROM jobs_counted GROUP BY device ORDER BY pages DESC",
     "jobs_by_day": f"""SELECT substr(at, 1, 10) AS day, kind, {_SUMS} FROM jobs_counted

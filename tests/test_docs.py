@@ -50,7 +50,8 @@ from tests.peers.ports import free_port
 
 WANTED = {
     "adding-a-dialect", "architecture", "commands", "configuration", "exports", "install", "keeping", "ledger",
-    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "simulator", "terminal", "verifying",
+    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "simulator", "terminal",
+    "verifying",
 }  # fmt: skip
 
 PLACES = (

@@ -73,6 +73,7 @@ def add(
     """Enter what the counters of a device show: total, color, mono, copy, print, scan, fax.
 
     Say `--event reset` or `--event exchange` with the first values after a counter was reset or the machine exchanged.
+    A value that was mistyped is entered once more: with the same `--at`, and a `--remark` that says why.
 
     Example: locum meters add KM-A4F-000123 total=120345 color=20110
     """
@@ -82,7 +83,7 @@ def add(
         readings = [_given(device, each, at, event, remark) for each in counters]
     except entering.WrongReading as error:
         raise click.UsageError(str(error)) from error
-    _enter(state_dir, readings, now, "by-hand", new)
+    _enter(state_dir, readings, now, "by-hand", new, correct=bool(remark.strip()))
 
 
 @meters.command("import")
@@ -175,13 +176,19 @@ def _given(device: str, text: str, at: int, event: str, remark: str) -> entering
 
 
 def _enter(
-    state_dir: Path, readings: list[entering.Reading], now: int, source: str, new: bool, where: str = ""
+    state_dir: Path,
+    readings: list[entering.Reading],
+    now: int,
+    source: str,
+    new: bool,
+    where: str = "",
+    correct: bool = False,
 ) -> None:
     if len(readings) > MOST_READINGS:
         raise Failed(f"{where}{len(readings):,} readings; at most {MOST_READINGS:,} at once: split the sheet", 2)
     with _ledger(state_dir) as connection:
         try:
-            fresh = entering.fresh(connection, readings, now, new=new)
+            fresh = entering.fresh(connection, readings, now, new=new, correct=correct)
         except entering.WrongReading as error:
             raise _mistakes(error, where) from error
     if fresh:

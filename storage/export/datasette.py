@@ -44,6 +44,11 @@ TABLES = {
     "maybe_forwarded_twice": "Records that the server may have twice.",
     "in_doubt": "Records of which nobody knows whether the server has them.",
     "unknown_cards": "Cards that nobody has.",
+    "readings": "Readings of page meters that count, in order, with what each went up by.",
+    "checkpoints_full": "Checkpoints with what they say in columns.",
+    "erasures": "When personal data was deleted.",
+    "exports": "Which copies of the ledger were made.",
+    "by_hand": "What people did.",
     **{subject.relation: subject.says for subject in SUBJECTS},
 }
 _COLUMNS = {

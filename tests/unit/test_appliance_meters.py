@@ -71,7 +71,11 @@ def test_a_whole_number_with_or_without_signs_between_its_thousands(value: str, 
     assert meters.value_of(value) == number
 
 
-@pytest.mark.parametrize("value", ["", "-5", "1.5", "90,5", "12.34", "1e3", "12a", "½", "٣", str(2**53)])
+@pytest.mark.parametrize(
+    "value",
+    ["", "-5", "1.5", "90,5", "12.34", "1e3", "12a", "½", "٣", "1.234,567", "1,234.567", str(2**53), "9" * 5000],
+    ids=lambda value: value[:20],
+)
 def test_anything_else_is_no_number_of_pages(value: str) -> None:
     with pytest.raises(WrongReading):
         meters.value_of(value)
@@ -94,6 +98,18 @@ def test_times_are_local_unless_they_say_otherwise(text: str, utc: str) -> None:
 def test_a_time_that_could_be_two_things_or_none_is_refused(text: str) -> None:
     with pytest.raises(WrongReading, match="is no time like"):
         meters.time_of(text, BERLIN)
+
+
+@pytest.mark.parametrize("text", ["2026-10-25 02:30", "29.03.2026 02:30"])
+def test_an_hour_that_was_there_twice_or_never_is_not_guessed(text: str) -> None:
+    with pytest.raises(WrongReading, match="write it with its offset"):
+        meters.time_of(text, BERLIN)
+    assert meters.time_of("2026-10-25T02:30+01:00", BERLIN) == ms("2026-10-25T01:30:00.000Z")
+
+
+def test_a_time_before_all_meters_is_refused() -> None:
+    with pytest.raises(WrongReading, match="before 1970"):
+        meters.time_of("23.11.1926 14:05", BERLIN)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +179,39 @@ def test_after_a_reset_counting_begins_anew(state_dir: Path) -> None:
     assert [value for _, value, _, _ in entered(state_dir)] == [1000, 0, 40]
 
 
+def test_the_last_value_and_the_first_of_another_machine_may_be_of_one_moment(state_dir: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.csv"
+    lines = [
+        "device,taken_at,counter,value,event",
+        *(f"{DEVICE},2026-11-22 11:00,total,{end}" for end in ("0,exchange", "1040,")),
+    ]
+    sheet.write_text("\n".join(lines))
+    locum(state_dir, "add", "--at", "2026-11-22T10:00", DEVICE, "total=1000")
+    assert locum(state_dir, "import", str(sheet)) == 0
+    assert [value for _, value, _, _ in entered(state_dir)] == [1000, 1040, 0]
+    assert locum(state_dir, "import", str(sheet)) == 0
+    assert len(entered(state_dir)) == 3
+
+
+def test_a_value_that_was_mistyped_is_entered_once_more_with_a_remark(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hour, value in (("10", 1000), ("11", 9900), ("12", 9950)):
+        locum(state_dir, "add", "--at", f"2026-11-22T{hour}:00", DEVICE, f"total={value}")
+    again = ["add", "--at", "2026-11-22T11:00", DEVICE]
+    assert locum(state_dir, *again, "total=990", "--remark", "mistyped") == 1
+    assert "total of KM-A4F-000123 is 990, and was 1,000" in capsys.readouterr().err
+    assert locum(state_dir, *again, "total=1990") == 1
+    assert "--remark that says why" in capsys.readouterr().err
+    assert locum(state_dir, *again, "total=1990", "--remark", "mistyped") == 0
+    assert [value for _, value, _, _ in entered(state_dir)] == [1000, 1990, 9950]
+    with database.reading(state_dir / LEDGER_NAME) as connection:
+        assert connection.execute("SELECT count(*) FROM meters").fetchone() == (4,), "evidence stays"
+
+
 def test_a_device_that_is_new_is_entered_when_that_is_meant(state_dir: Path) -> None:
     assert locum(state_dir, "add", "--new", "KM-new", "total=1") == 0
+    assert locum(state_dir, "add", "KM-new", "total=2") == 0
 
 
 def test_of_a_sheet_with_mistakes_nothing_is_entered(

@@ -262,10 +262,14 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -
     target = tmp_path / "out" / "report.html"
     target.parent.mkdir()
     command = [sys.executable, "-m", "appliance", "ledger", "report", "--ledger", tmp_path / "ledger.db", "-o", target]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: any(target.parent.iterdir()), 20, "it has begun")
-    process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    for _ in range(5):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        eventually(lambda: any(target.parent.iterdir()), 20, "it has begun")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+        if process.returncode:
+            break
+        target.unlink()  # it was done before the signal came
     assert (process.returncode, list(target.parent.iterdir())) == (1, [])
     assert "interrupted" in said
 
@@ -274,8 +278,8 @@ def test_it_stays_small_and_quick_on_a_large_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     make(path, 60_000, Signer.new(), days=300)
     program = (
-        "import resource, sys; from appliance.cli.main import main; status = main(sys.argv[1:]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024); sys.exit(status)"
+        "import re, sys; from appliance.cli.main import main; status = main(sys.argv[1:]); "
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024); sys.exit(status)"
     )
     began = time.monotonic()
     words = ["ledger", "report", "--ledger", path, "--from", "2026-01-01", "-o", tmp_path / "out.html"]

@@ -130,7 +130,7 @@ def test_corrections_go_with_the_record_and_later_ones_are_laid_over_them(shelf:
 
 def test_the_note_says_who_corrected_what_and_a_name_of_a_person_stands_apart(shelf: Shelf) -> None:
     shelf.ledger.commit([job(1)])
-    shelf.ledger.commit([Retry(NOW, (1,), "root", (("printer", "srv\\new"), ("user", "ada")))])
+    shelf.ledger.commit([Retry(NOW, (1,), "root", (("printer", "srv\\new"), ("user", "zoe")))])
     seq, who, data = shelf.ask("SELECT seq, who, data FROM notes")[0]
     assert who == "root"
     assert json.loads(data) == {
@@ -140,8 +140,8 @@ def test_the_note_says_who_corrected_what_and_a_name_of_a_person_stands_apart(sh
         "corrected": "printer user",
         "corrected_printer": "srv\\new",
     }
-    assert shelf.ask(f"SELECT user, card FROM personal WHERE seq = {seq}") == [("ada", "")]
-    assert "ada" not in shelf.ask(f"SELECT body FROM entries WHERE seq = {seq}")[0][0]
+    assert shelf.ask(f"SELECT user, card FROM personal WHERE seq = {seq}") == [("zoe", "")]
+    assert "zoe" not in shelf.ask(f"SELECT body FROM entries WHERE seq = {seq}")[0][0]
 
 
 def test_a_retry_that_finds_nothing_corrects_and_notes_nothing(shelf: Shelf) -> None:

@@ -97,8 +97,48 @@ def test_a_value_that_falls_without_a_word_is_named(book: Any) -> None:
     assert "it fell from 510 to 3 unexplained" in gap.remarks[0]
 
 
+def test_a_value_entered_once_more_takes_the_place_of_the_first(book: Any) -> None:
+    connection = book(reading(0, 500), reading(1, 9010), reading(1, 510), reading(2, 520))
+    gap = only(reconcile(connection, at(-1), at(3)))
+    assert (gap.meter, gap.remarks) == (20, ())
+
+
+def test_what_a_meter_counted_before_the_ledger_began_is_named(book: Any) -> None:
+    connection = book(made(1, 0.5, 10), reading(-1, 100), reading(1, 170))
+    [remark] = only(reconcile(connection, at(-2), at(2))).remarks
+    assert remark.startswith("the ledger begins at ")
+
+
+def test_jobs_that_came_late_are_counted_when_they_were_taken_and_named(book: Any) -> None:
+    connection = book(
+        reading(0, 0),
+        made(1, 0.1, 7, ended_at=at(-0.2)),
+        made(2, 0.5, 20, ended_at=at(0.4)),
+        reading(1, 25),
+        made(3, 1.5, 5, ended_at=at(0.9)),
+    )
+    gap = only(reconcile(connection, at(-1), at(1.2)))
+    assert (gap.ledger, gap.gap) == (27, -2)
+    assert gap.remarks == (
+        "by the device's clock 5 pages that were taken later were made in this time",
+        "by the device's clock 7 pages of the ledger were made at another time",
+    )
+
+
+def test_a_device_whose_clock_is_years_behind_is_not_believed(book: Any) -> None:
+    connection = book(reading(0, 0), made(1, 0.1, 7, ended_at=5_000), reading(1, 7))
+    assert only(reconcile(connection, at(-1), at(2))).remarks == ()
+
+
+def test_pages_that_may_be_in_colour_or_not_are_named(book: Any) -> None:
+    readings = [reading(hour, hour * 8, counter) for hour in (0, 1) for counter in ("total", "mono")]
+    mono, total = reconcile(book(*readings, made(1, 0.1, 8)), at(-1), at(2))
+    assert (total.remarks, mono.ledger) == ((), 8)
+    assert mono.remarks[0].startswith("8 pages of the ledger do not say how many were in colour")
+
+
 def test_a_job_reported_twice_counts_once(book: Any) -> None:
-    same = {"session": "s", "job_number": "7"}
+    same: dict[str, Any] = {"session": "s", "job_number": "7"}
     connection = book(
         reading(0, 0),
         made(1, 0.1, 3, event="interim", **same),

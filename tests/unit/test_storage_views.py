@@ -69,6 +69,11 @@ def test_the_same_number_on_another_device_or_in_another_session_is_another_job(
     assert len(book.rows("SELECT * FROM jobs_counted")) == 3
 
 
+def test_jobs_that_name_neither_session_nor_number_are_not_taken_for_one(book: Any) -> None:
+    book(*(made(number, 3, "interim", "", session="") for number in (1, 2, 3)))
+    assert book.rows("SELECT jobs, pages FROM jobs_by_device") == [(3, 9)]
+
+
 def test_pages_belong_to_whom_the_server_named_else_to_the_devices_user(book: Any) -> None:
     book(made(1, 1, job_number="1"), made(2, 2, job_number="2", user="ben"), made(3, 4, job_number="3", user="x"))
     book(Delivery(NOW, 1, "hq", "delivered", None, 1, user="ada"))
@@ -84,6 +89,16 @@ def test_readings_are_in_order_with_what_they_went_up_by(book: Any) -> None:
     book(reading(3, 20), reading(1, 10), reading(5, 1, "reset"), reading(2, 7, device="e"), reading(9, 4))
     assert book.rows("SELECT device, value, since_before FROM readings") == [
         ("d", 10, None), ("d", 20, 10), ("d", 1, None), ("d", 4, 3), ("e", 7, None),
+    ]  # fmt: skip
+
+
+def test_the_last_reading_entered_for_a_moment_counts(book: Any) -> None:
+    def reading(at: int, value: int, event: str = "reading") -> MeterReading:
+        return MeterReading(NOW, "d", "total", value, NOW + at, event)
+
+    book(reading(1, 10), reading(2, 0, "exchange"), reading(2, 150), reading(2, 15), reading(3, 4))
+    assert book.rows("SELECT event, value, since_before FROM readings") == [
+        ("reading", 10, None), ("reading", 15, 5), ("exchange", 0, None), ("reading", 4, 4),
     ]  # fmt: skip
 
 
