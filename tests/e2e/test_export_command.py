@@ -20,6 +20,7 @@ from storage.signing import Signer
 from storage.verify import verify
 from tests.benchmarks.history import make
 from tests.e2e.line import Line
+from tests.peers.signals import heeds_signals
 from tests.peers.skips import ROOT
 from tests.peers.waiting import eventually
 from tests.unit.storage_exports import ledger
@@ -121,7 +122,9 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_says_so_and_leaves_nothing(larger: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "appliance", "ledger", "export", "--format", "xlsx", "--ledger", str(larger)]
-    process = subprocess.Popen([*command, str(tmp_path / "out.xlsx")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "out.xlsx")], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_signals
+    )
     eventually(lambda: [*tmp_path.glob(".out.xlsx.*/tmp*")], 20, "the first sheet is being written", every=0.001)
     process.send_signal(number)
     _, words = process.communicate(timeout=20)
