@@ -57,11 +57,6 @@ def test_a_line_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Capture
     assert "\x1b" not in said
 
 
-def hear_interrupts() -> None:
-    """A shell's background job is started deaf to Ctrl-C, and so would be what it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_following_goes_on_with_new_lines_beside_the_writer_and_ends_quietly(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.db", NOW)
     write_lines(ledger, "before")
@@ -72,7 +67,7 @@ def test_following_goes_on_with_new_lines_beside_the_writer_and_ends_quietly(tmp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_interrupts,
+        preexec_fn=heeds_signals,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
