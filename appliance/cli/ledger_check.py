@@ -2,45 +2,22 @@
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from appliance.cli.common import DEFAULT_CONFIG, Failed, appliance_options, json_option
+from appliance.cli.common import Failed, appliance_options, json_option
+from appliance.cli.ledger_common import failed, milliseconds_now, where_options
 from appliance.cli.words import clean, size
 from appliance.config import state_dir_of
 from appliance.state_dir import LEDGER_NAME
 from storage import keeping
-from storage.errors import LedgerBroken, LedgerMissing, LedgerTooNew, StorageError
-from storage.verifying.opening import CannotVerify
-
-WRONG_INPUT = (LedgerMissing, LedgerBroken, LedgerTooNew, CannotVerify)
-"""What is wrong with what was named, not with what was to be done: exit status 2."""
-
-
-def failed(error: StorageError) -> Failed:
-    """The failure of a command that a storage error stands for."""
-    return Failed(str(error), 2 if isinstance(error, WRONG_INPUT) else 1)
-
-
-def milliseconds_now() -> int:
-    """The time by this machine's clock."""
-    return time.time_ns() // 1_000_000
+from storage.errors import StorageError
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration, which names the state directory.",
-)
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="The state directory instead.")
+@where_options
 @json_option
 @click.argument("file", required=False, metavar="[FILE]", type=click.Path(path_type=Path))
 def check(config: Path, state_dir: Path | None, as_json: bool, file: Path | None) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.common import DEFAULT_CONFIG, Failed, appliance_options
-from appliance.cli.ledger_check import failed, milliseconds_now
+from appliance.cli.common import Failed, appliance_options
+from appliance.cli.ledger_common import failed, milliseconds_now, where_options
 from appliance.cli.progress import Progress, progress
 from appliance.cli.words import count, size
 from appliance.client import is_running
@@ -26,16 +26,7 @@ from storage.verify import verify
 @click.command()
 @click.option("--until", required=True, metavar="DATE", help="Up to this day or time, without it: 2026-01-01.")
 @click.option("--time-zone", metavar="ZONE", help="Zone of the date, such as Europe/Berlin.")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration, which names the state directory.",
-)
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="The state directory instead.")
+@where_options
 @click.argument("dest", type=click.Path(path_type=Path))
 def archive(until: str, time_zone: str | None, config: Path, state_dir: Path | None, dest: Path) -> None:
     """Close everything up to a date into the archive DEST. The appliance must be stopped.

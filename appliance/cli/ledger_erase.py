@@ -13,7 +13,7 @@ import msgspec
 
 from appliance import ledger_access
 from appliance.cli.common import Failed, appliance_options, json_option
-from appliance.cli.ledger_check import failed
+from appliance.cli.ledger_common import failed
 from appliance.cli.words import clean, count
 from appliance.state_dir import LEDGER_NAME
 from storage import database, erasure

@@ -8,20 +8,17 @@ from zoneinfo import ZoneInfo
 import click
 
 from appliance import __version__
-from appliance.cli.common import DEFAULT_CONFIG, MOST_NAMES, Failed
+from appliance.cli.common import MOST_NAMES, Failed
+from appliance.cli.ledger_common import failed, where_options
 from appliance.cli.progress import Progress, interruptible, progress
 from appliance.cli.words import count
 from appliance.config import state_dir_of
 from appliance.ledger_access import change, zone_of
 from appliance.state_dir import KEY_NAME, LEDGER_NAME
-from storage.errors import LedgerBroken, LedgerMissing, LedgerTooNew, LedgerTooOld, StorageError
+from storage.errors import StorageError
 from storage.export import making
 from storage.export.filters import Filters, WrongFilter, moment
 from storage.export.making import Exported, Wish
-from storage.export.output import WrongPlace
-from storage.verifying.opening import CannotVerify
-
-_WRONG_INPUT = (WrongPlace, WrongFilter, LedgerMissing, LedgerBroken, LedgerTooNew, LedgerTooOld, CannotVerify)
 
 
 @click.command()
@@ -33,16 +30,7 @@ _WRONG_INPUT = (WrongPlace, WrongFilter, LedgerMissing, LedgerBroken, LedgerTooN
 @click.option("--outage", default="", metavar="NAME", help="Only of this outage: when it started, or: last.")
 @click.option("--pseudonymise", is_flag=True, help="Pseudonyms for cards, users, documents, accounts; no wire bytes.")
 @click.option("--time-zone", metavar="ZONE", help="Zone of local times, such as Europe/Berlin.")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration, which names the state directory.",
-)
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="The state directory instead.")
+@where_options
 @click.option("--ledger", type=click.Path(path_type=Path), metavar="FILE", help="Export this file, of no appliance.")
 @click.option("--force", is_flag=True, help="Replace an export that is there.")
 @click.argument("target", metavar="DEST", type=click.Path(path_type=Path))
@@ -94,7 +82,7 @@ def export(
         with interruptible(), progress() as bar:
             exported = _signed_and_noted(home, wish, bar) if home is not None else making.export(wish, bar)
     except StorageError as error:
-        raise Failed(str(error), 2 if isinstance(error, _WRONG_INPUT) else 1) from error
+        raise failed(error) from error
     except KeyboardInterrupt:
         raise Failed(f"{target}: interrupted; nothing is left of the export") from None
     _say(wish, exported)

@@ -7,19 +7,16 @@ from zoneinfo import ZoneInfo
 import click
 
 from appliance import __version__
-from appliance.cli.common import DEFAULT_CONFIG, Failed
+from appliance.cli.common import Failed
+from appliance.cli.ledger_common import failed, where_options
 from appliance.cli.progress import interruptible, progress
 from appliance.cli.words import count
 from appliance.config import state_dir_of
 from appliance.ledger_access import zone_of
 from appliance.report import making
 from appliance.state_dir import KEY_NAME, LEDGER_NAME
-from storage.errors import LedgerBroken, LedgerMissing, LedgerTooNew, LedgerTooOld, StorageError
+from storage.errors import StorageError
 from storage.export.filters import WrongFilter, moment
-from storage.export.output import WrongPlace
-from storage.verifying.opening import CannotVerify
-
-_WRONG_INPUT = (WrongPlace, LedgerMissing, LedgerBroken, LedgerTooNew, LedgerTooOld, CannotVerify)
 
 
 @click.command()
@@ -29,16 +26,7 @@ _WRONG_INPUT = (WrongPlace, LedgerMissing, LedgerBroken, LedgerTooNew, LedgerToo
 @click.option("--pdf", is_flag=True, help="Print it to PDF too, beside the page; needs Chromium.")
 @click.option("--pseudonymise", is_flag=True, help="Pseudonyms instead of names and card numbers.")
 @click.option("--time-zone", metavar="ZONE", help="Zone of days and times, such as Europe/Berlin.")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration, which names the state directory.",
-)
-@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="The state directory instead.")
+@where_options
 @click.option("--ledger", type=click.Path(path_type=Path), metavar="FILE", help="Report on this file, of no appliance.")
 @click.option("--force", is_flag=True, help="Replace a report that is there.")
 @click.option(
@@ -93,7 +81,7 @@ def report(
         with interruptible(), progress() as tell:
             made = making.make(wish, tell)
     except StorageError as error:
-        raise Failed(str(error), 2 if isinstance(error, _WRONG_INPUT) else 1) from error
+        raise failed(error) from error
     except KeyboardInterrupt:
         raise Failed("interrupted; nothing is left of the report") from None
     return _say(made, pseudonymise)

@@ -11,6 +11,7 @@ import pytest
 from appliance.cli import main
 from storage.ledger import Ledger
 from storage.records import AppLogLine, Personal
+from tests.peers.signals import heeds_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_795_342_503_120
