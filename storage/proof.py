@@ -44,7 +44,17 @@ def canonical(value: object) -> bytes:
     return _encode(value)
 
 
-def canonical_checked(value: dict[str, Any]) -> bytes:
+class Committed(msgspec.Struct):
+    """What a commitment is to; members in canonical order, which is the order in which a Struct is encoded."""
+
+    account: str
+    card: str
+    document: str
+    raw: bytes
+    user: str
+
+
+def canonical_checked(value: dict[str, Any] | Committed) -> bytes:
     """As `canonical` for a value that is of the right types by construction. Raises `NotCanonical` for text to be
     cleaned.
     """
@@ -71,13 +81,7 @@ def entry_hash(prev_hash: bytes, body: bytes) -> bytes:
 
 def commitment(salt: bytes, personal: Personal) -> str:
     """Hex of HMAC-SHA-256(salt, canonical JSON of account, card, document, raw in base64, and user)."""
-    fields = {
-        "account": personal.account,
-        "card": personal.card,
-        "document": personal.document,
-        "raw": personal.raw,
-        "user": personal.user,
-    }
+    fields = Committed(personal.account, personal.card, personal.document, personal.raw, personal.user)
     return hmac.digest(salt, canonical_checked(fields), "sha256").hex()
 
 

@@ -38,14 +38,6 @@ class _Body(msgspec.Struct):
     seq: int
 
 
-class _Personal(msgspec.Struct):
-    account: str
-    card: str
-    document: str
-    raw: bytes
-    user: str
-
-
 class Rows:
     """Rows of one table in order of their numbers. `row`: the next one, None at the end; its first column is `seq`."""
 
@@ -107,7 +99,7 @@ class PersonalRows(Rows):
     def take(self) -> str:
         """The commitment to the next row."""
         row = self.advance()
-        return hmac.digest(row[1], _encode(_Personal(*row[2:])), "sha256").hex()  # type: ignore[index]
+        return hmac.digest(row[1], _encode(proof.Committed(*row[2:])), "sha256").hex()  # type: ignore[index]
 
 
 def commitment_in(body: bytes) -> str | None:
