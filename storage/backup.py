@@ -32,6 +32,15 @@ def refuse_place(dest: Path) -> None:
         raise CannotBackUp(f"there is no folder {dest.parent}; make it, or name another")
 
 
+def refuse(path: Path, dest: Path) -> None:
+    """Raises a StorageError where the ledger cannot be backed up to `dest`, before anything is done or noted."""
+    refuse_place(dest)
+    try:
+        replacing.demand_room(dest.parent, database.bytes_on_disk(path))
+    except OSError as error:
+        raise translated(error, dest) from error
+
+
 def backup(path: Path, dest: Path, backup_id: str, made_at: str, tell: Callable[[int, int], None]) -> str:
     """Copy the ledger to `dest` as the backup `backup_id`; `tell` hears how many pages of how many are copied. Returns
     the copy's SHA-256 in hex. `made_at`: ISO 8601.

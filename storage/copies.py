@@ -22,7 +22,10 @@ def said_by(connection: sqlite3.Connection) -> dict[str, str]:
     Raises sqlite3.Error.
     """
     there = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (TABLE,)).fetchone()
-    return dict(connection.execute(f"SELECT key, value FROM {TABLE}")) if there else {}
+    if not there:
+        return {}
+    rows = connection.execute(f"SELECT key, value FROM {TABLE} WHERE typeof(key) = 'text' AND typeof(value) = 'text'")
+    return dict(rows) or {"kind": ""}
 
 
 def mark(connection: sqlite3.Connection, said: Mapping[str, str]) -> None:

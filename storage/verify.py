@@ -91,15 +91,18 @@ def verify(
 
 def _checked(copy: opening.Copy, walk: Walk) -> Report:
     wrong: Wrong | None = None
+    sound: int | None = None
     remarks = [*walk.kind.words(), *copy.remarks]
     try:
+        shape.check_kind(walk.kind)
         expected = shape.shape_of(copy.version)
         shape.check_tables(copy.connection, expected, copy.version)
         walk.run(expected)
         remarks += whole.check(walk, expected, copy.version)
         remarks += walk.watch.finish(walk.first, walk.last, walk.kind.name != "ledger", walk.notes, walk.keys)
     except Broken as found:
-        wrong = walk.watch.first_before(found.seq, walk.notes, walk.keys) or found.wrong
+        first = walk.watch.first_before(found.seq, walk.notes, walk.keys) or found
+        wrong, sound = first.wrong, max(0, min(walk.count, first.seq - max(walk.first, 1)))
     signatures = walk.signatures
     signed = signatures.trusted if signatures is not None else None
     shown = signed or (signatures.last if signatures is not None else None)
@@ -108,7 +111,7 @@ def _checked(copy: opening.Copy, walk: Walk) -> Report:
     return Report(
         kind=walk.kind.name,
         version=copy.version,
-        entries=walk.count,
+        entries=walk.count if sound is None else sound,
         checkpoints=signatures.count if signatures is not None else 0,
         first=walk.first,
         last=walk.last,

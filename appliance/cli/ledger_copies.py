@@ -75,7 +75,7 @@ def backup(state_dir: Path, dest: Path) -> None:
     target = dest.absolute()
     identity, now = uuid.uuid4().hex, milliseconds_now()
     try:
-        copying.refuse_place(target)
+        copying.refuse(state_dir / LEDGER_NAME, target)
         signed = change(state_dir, "ledger-sign")
         data = {"to": str(target), "backup": identity, "through": signed["seq"]}
         change(state_dir, "ledger-note", note="backup", data=data)

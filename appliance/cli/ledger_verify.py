@@ -3,6 +3,7 @@
 Exit status 0: nothing is wrong; 1: something is; 2: there was nothing to verify, or with nothing.
 """
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -165,7 +166,8 @@ def _signed_in_words(report: Report) -> Iterator[str]:
         yield f"  Nothing is signed by the given key; what is signed is by {installation}."
         return
     signed = f"through entry {report.signed_through}, {report.signed_at}" if report.signed_at else "not at all"
-    yield f"  Signed {signed}: {count(report.checkpoints, 'checkpoint')}, key {installation}."
+    key = base64.b64encode(report.key).decode()
+    yield f"  Signed {signed}: {count(report.checkpoints, 'checkpoint')}, key {key}, installation {installation}."
     if report.unsigned:
         yield f"  Not signed yet: {count(report.unsigned, 'entry', 'entries')} after that."
 

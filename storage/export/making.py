@@ -16,7 +16,7 @@ from storage.errors import primary_code, translated
 from storage.export import comma, copy, datasette, files, lines, manifest, page
 from storage.export.filters import ALL, Filters, choose
 from storage.export.manifest import About
-from storage.export.output import CannotExport, Written, private
+from storage.export.output import CannotExport, Written, WrongPlace, private
 from storage.export.pseudonyms import FIELDS, Pseudonyms
 from storage.export.snapshot import snapshot
 from storage.export.subjects import Source
@@ -68,6 +68,12 @@ def refuse(wish: Wish) -> None:
     """Raises WrongPlace if nothing can or may be put where the export is wanted."""
     for place in _places(wish).values():
         files.refuse(place, wish.state_dir, _with_companions(wish.source), wish.format == "csv", wish.force)
+    if (
+        wish.format != "csv"
+        and wish.target.exists()
+        and not wish.target.with_name(wish.target.name + _MANIFEST).exists()
+    ):
+        raise WrongPlace(f"{wish.target}: is no export, for it has no manifest; move it away, or name another place")
 
 
 def export(wish: Wish, progress: Progress, noted: Noted = lambda exported: None) -> Exported:

@@ -71,7 +71,7 @@ def _said(body: bytes) -> tuple[str, dict[str, Any]]:
         data = msgspec.json.decode(body)["data"]
         said = msgspec.json.decode(data["data"])
         return data["note"], said if isinstance(said, dict) else {}
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
         return "", {}
 
 

@@ -119,6 +119,8 @@ def _version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 def _look_at_file(path: Path) -> None:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CannotVerify(f"{path} is no file; name the ledger to verify")
         with path.open("rb") as file:
             beginning = file.read(len(_MAGIC))
     except FileNotFoundError as error:

@@ -138,14 +138,14 @@ def differences(
 def _decoded(seq: int, encoded: bytes) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Broken(seq, f"entry {seq}", f"its body is no JSON ({error})") from error
     members = {"data", "id", "kind", "recorded_at", "seq"}
     if not isinstance(body, dict) or set(body) != members or not isinstance(body["data"], dict):
         raise Broken(seq, f"entry {seq}", "its body is not that of an entry")
     try:
         canonical = proof.canonical(body)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         canonical = b""
     if canonical != encoded:
         raise Broken(seq, f"entry {seq}", "its body is not in canonical form (RFC 8785)")

@@ -11,12 +11,13 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
-from storage import copies, schema_1, schema_2, schema_3
+from storage import copies, migrations, schema_1, schema_2, schema_3, views
 from storage.verifying.findings import Broken, Wrong
 
 _STEPS = (schema_1.statements, schema_2.statements, schema_3.statements)
 _EVIDENCE = (schema_1.EVIDENCE, schema_2.EVIDENCE, schema_3.EVIDENCE)
 _WHOLE = {"ledger", "backup"}
+_KINDS = ("backup", "archive", "export")
 
 Columns = tuple[tuple[str, str, int, int], ...]
 """Name, type, not null, place in the key."""
@@ -32,6 +33,10 @@ class Kind:
     pseudonymised: bool = False
     erased: int = 0
     """So many of its entries were erased by notes that are not in it."""
+    through: int | None = None
+    """The last entry of an archive."""
+    marked: bool = False
+    """The file says all this itself; a ledger at work says nothing."""
 
     @property
     def guarded(self) -> bool:
@@ -88,8 +93,30 @@ def kind_of(connection: sqlite3.Connection) -> Kind:
         said.get("plain", "whole"),
         said.get("personal", "none" if pseudonymised else "whole"),
         pseudonymised,
-        int(erased) if (erased := said.get("erased", "")).removeprefix("-").isdecimal() else 0,
+        _number(said.get("erased", "")) or 0,
+        _number(said.get("through", "")),
+        True,
     )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else None
+
+
+def check_kind(kind: Kind) -> None:
+    """Raise `Broken` if a file says of itself what no file of Locum's says: whoever leaves something out of a whole
+    ledger would say so in order that it is not missed.
+    """
+    if not kind.marked:
+        return
+    if kind.name not in _KINDS:
+        raise Broken(0, "the file", "it says in export_info that it is something that Locum does not make")
+    if kind.name != "export" and (kind.plain, kind.personal, kind.pseudonymised) != ("whole", "whole", False):
+        raise Broken(
+            0, "the file", f"it says of itself: a {kind.name} with something left out; Locum makes no such {kind.name}"
+        )
+    if kind.erased and kind.name == "backup":
+        raise Broken(0, "the file", "it says of erasures what only an archive says")
 
 
 def check_tables(connection: sqlite3.Connection, shape: Shape, version: int) -> None:
@@ -104,8 +131,10 @@ def check_tables(connection: sqlite3.Connection, shape: Shape, version: int) -> 
             raise Broken(0, "the file", f"the table {name} is not as schema {version} makes it")
 
 
-def check_statements(connection: sqlite3.Connection, shape: Shape, kind: Kind) -> tuple[Wrong | None, list[str]]:
-    """What is wrong with the guards and the statements that made the tables, and what is worth a remark."""
+def check_statements(
+    connection: sqlite3.Connection, shape: Shape, kind: Kind, version: int
+) -> tuple[Wrong | None, list[str]]:
+    """What is wrong with the guards, the views and the statements that made the tables, and what is worth a remark."""
     there = _statements(connection, shape.tables)
     for name, statement in shape.statements.items():
         if there.get(name) == statement:
@@ -116,6 +145,12 @@ def check_statements(connection: sqlite3.Connection, shape: Shape, kind: Kind) -
         elif kind.guarded or name in there:
             happened = "was altered" if name in there else "was removed"
             return Wrong("the file", f"the guard {name}, which refuses changes, {happened}"), []
+    if version == migrations.CURRENT and kind.name != "export":
+        said = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'"))
+        for name, statement in zip(views.VIEWS, views.statements(), strict=True):
+            if said.get(name) != statement:
+                happened = "was altered" if name in said else "was removed"
+                return Wrong("the file", f"the view {name} {happened}: it does not answer what it says"), []
     strange = sorted(set(there) - set(shape.statements))
     return None, [f"the trigger {name} on a table of evidence is not Locum's" for name in strange]
 

@@ -82,7 +82,7 @@ class Signatures(Rows):
         if own_hash is not None and said.hash != own_hash:
             since = self.last.seq + 1 if self.last else 1
             raise Broken(
-                seq,
+                since,
                 f"entry {seq}",
                 f"checkpoint {number} signs another hash: something from entry {since} to {seq} was changed and "
                 "hashed anew without the key",

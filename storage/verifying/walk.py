@@ -68,7 +68,7 @@ class Walk:
         try:
             self._walk(plain, personal)
         except Broken as found:
-            self._refuse_unclaimed(beside, found.seq)
+            self._refuse_unclaimed(beside, min(found.seq, self.last + 1))
             raise
         self._refuse_unclaimed(beside)
 

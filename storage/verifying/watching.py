@@ -43,7 +43,7 @@ class Watch:
             else:
                 self._unlike.append(mark)
 
-    def first_before(self, seq: int, notes: Notes, keys: Collection[bytes]) -> Wrong | None:
+    def first_before(self, seq: int, notes: Notes, keys: Collection[bytes]) -> Broken | None:
         """The first entry before `seq` that is not what a witness knows. `keys`: those of this ledger."""
         for mark in self._unlike:
             if mark.seq < seq and _is_ours(mark, keys) and not notes.restored_after(mark.seq, mark.time):
@@ -64,7 +64,9 @@ class Watch:
         given_up = [mark for mark in missed if notes.restored_after(mark.seq, mark.time)]
         for mark in missed:
             if mark not in given_up:
-                wrong = self._differs(mark) if mark.seq <= last else _cut(mark, last)
+                if mark.seq <= last:
+                    raise self._differs(mark)
+                wrong = _cut(mark, last)
                 raise Broken(mark.seq, wrong.where, wrong.what)
         if others and not (self.agreed or beyond or unlike or earlier):
             raise Broken(last + 1, "the file", _other_ledger(others, keys))
@@ -72,8 +74,9 @@ class Watch:
             raise self._given_up(given_up[0], notes)
         return _remarks(others, beyond, earlier, self._forged)
 
-    def _differs(self, mark: Mark) -> Wrong:
-        return Wrong(
+    def _differs(self, mark: Mark) -> Broken:
+        return Broken(
+            self._newest + 1,
             f"entry {mark.seq}",
             f"it is not the one that {mark.source} knows{_when(mark)}: something from entry {self._newest + 1} to "
             f"{mark.seq} was changed and hashed anew, or the file was replaced",

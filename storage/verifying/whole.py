@@ -4,6 +4,8 @@ erasures that nobody noted, the outbox.
 
 from __future__ import annotations
 
+from storage import times
+from storage.checkpoints import EVERY_ENTRIES, EVERY_MS
 from storage.signing import installation_of
 from storage.verifying.findings import Broken, Wrong
 from storage.verifying.shape import Shape, check_statements
@@ -20,10 +22,15 @@ def check(walk: Walk, shape: Shape, version: int) -> list[str]:
             raise Broken(walk.last, "the file", "nothing in it is signed, by the given key or another")
     else:
         remarks += _signatures(walk, walk.signatures)
-    wrong, more = check_statements(walk.book, shape, walk.kind)
+    wrong, more = check_statements(walk.book, shape, walk.kind, version)
     wrong = wrong or _beginning(walk) or _erasures(walk) or _outbox(walk)
     if wrong is not None:
         raise Broken(walk.last + 1, wrong.where, wrong.what)
+    if walk.kind.name == "archive" and walk.kind.through not in (None, walk.last):
+        raise Broken(
+            walk.last + 1, "the file", f"it says that it ends with entry {walk.kind.through}: {walk.last} is the last"
+        )
+    remarks += _unsigned_end(walk)
     if walk.first > 1:
         signed = f"a checkpoint signs entry {walk.first - 1}, on which the first one here goes on"
         remarks.append(f"entries 1 to {walk.first - 1} are not in this file; {signed}")
@@ -38,6 +45,11 @@ def _signatures(walk: Walk, signatures: Signatures) -> list[str]:
     if row is not None and walk.kind.name != "export":
         end = f"checkpoint {row[1]} signs entry {row[0]}, but the entries end with {walk.last}: the end was cut off"
         raise Broken(walk.last + 1, f"entry {walk.last + 1}", f"it is missing: {end}")
+    if signatures.last is None and walk.kind.name != "export" and walk.count > EVERY_ENTRIES:
+        unsigned = (
+            f"nothing in it is signed, though every {EVERY_ENTRIES:,} entries are: the checkpoints were removed, or"
+        )
+        raise Broken(walk.first, "the file", f"{unsigned} somebody wrote it without a key")
     if walk.given:
         _demand_given_key(walk, signatures)
     elif len(signatures.keys) > 1:
@@ -45,6 +57,25 @@ def _signatures(walk: Walk, signatures: Signatures) -> list[str]:
         said = ", ".join(f"{installation_of(key)} by entry {walk.notes.keys.get(key)}" for key in later)
         return [f"the key changed; it is the ledger itself that introduces {said}"]
     return []
+
+
+def _unsigned_end(walk: Walk) -> list[str]:
+    """A running appliance leaves nothing unsigned for long; what could be written without the key is named."""
+    last = walk.signatures.last if walk.signatures is not None else None
+    if last is None or last.seq >= walk.last:
+        return []
+    query = "SELECT recorded_at FROM entries WHERE seq IN (?, ?) ORDER BY seq"
+    try:
+        ends = [times.milliseconds(at) for (at,) in walk.book.execute(query, (last.seq + 1, walk.last))]
+    except (TypeError, ValueError):
+        ends = []
+    if ends and 0 <= ends[-1] - ends[0] <= EVERY_MS:
+        return []
+    return [
+        f"the entries from {last.seq + 1} on are not signed, though they are of more than 15 minutes: the appliance "
+        "was stopped meanwhile or its clock was set, or somebody wrote them without the key; what notes among them "
+        "say of erasures and archives is not signed either"
+    ]
 
 
 def _demand_given_key(walk: Walk, signatures: Signatures) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pty
@@ -43,7 +44,9 @@ def test_a_person_is_told_what_was_checked_by_which_key_and_what_it_does_not_pro
     assert (status, err) == (0, "")
     assert out.splitlines()[0] == f"{ledger}: nothing is wrong"
     assert "23 entries (schema 3)" in out
-    assert f"Signed through entry 22, 2026-11-22T10:16:23.120Z: 3 checkpoints, key {SIGNER.installation}." in out
+    key = base64.b64encode(SIGNER.public_key).decode()
+    signed = "Signed through entry 22, 2026-11-22T10:16:23.120Z: 3 checkpoints"
+    assert f"{signed}, key {key}, installation {SIGNER.installation}." in out
     assert "Not signed yet: 1 entry after that." in out
     assert "The key is the file's own: compare it with the one written down" in out
     assert "only a witness shows (--witness)" in out

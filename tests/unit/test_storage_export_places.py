@@ -102,6 +102,14 @@ def test_what_was_there_stays_if_the_new_one_cannot_be_put_in_place_whole(source
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize("format", ["sqlite", "jsonl", "xlsx", "html"])
+def test_force_replaces_no_file_that_is_no_export(source: Path, tmp_path: Path, format: str) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(WrongPlace, match="is no export"):
+        exported(source, tmp_path / "thesis", format, force=True)
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
 def test_force_replaces_no_directory_that_is_no_export_and_no_link(source: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import rfc8785
 
-from storage import proof
+from storage import copies, proof
 from storage.ledger import Ledger
 from storage.records import Keepable, Note, Sign
 from storage.signing import Signer, installation_of
@@ -391,11 +391,76 @@ def test_a_thousand_entries_without_a_signature_are_wrong(tmp_path: Path) -> Non
 
 def test_a_ledger_without_a_key_verifies_and_is_told_to_be_unsigned(tmp_path: Path) -> None:
     book = Ledger.open(tmp_path / "ledger.db", NOW)
-    book.commit([login() for _ in range(1_200)])
-    book.close()
+    book.commit([login() for _ in range(1_000)])
     report = verify(tmp_path / "ledger.db")
-    assert (report.wrong, report.key, report.unsigned, report.checkpoints) == (None, None, 1_200, 0)
+    assert (report.wrong, report.key, report.unsigned, report.checkpoints) == (None, None, 1_000, 0)
     assert "nothing in it is signed" in str(verify(tmp_path / "ledger.db", SIGNER.public_key).wrong)
+    book.commit([login()])
+    book.close()
+    assert "checkpoints were removed, or somebody wrote it without a key" in str(verify(tmp_path / "ledger.db").wrong)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"kind": "ledger", "plain": "filtered", "personal": "none"}, "something that Locum does not make"),
+        ({"kind": "banana"}, "something that Locum does not make"),
+        ({"kind": "backup", "plain": "filtered"}, "a backup with something left out"),
+        ({"kind": "backup", "personal": "none"}, "a backup with something left out"),
+        ({"kind": "archive", "pseudonymised": "1"}, "a archive with something left out"),
+        ({"kind": "backup", "erased": "1"}, "what only an archive says"),
+        ({"kind": "archive", "through": "99"}, "it says that it ends with entry 99"),
+    ],
+)
+def test_a_file_cannot_switch_off_its_own_checks(tmp_path: Path, said: dict[str, str], words: str) -> None:
+    path = tmp_path / "ledger.db"
+    book = Ledger.open(path, NOW, SIGNER)
+    book.commit([login(), job(1), Sign(NOW)])
+    book.close()
+    assert verify(path).ok
+    with closing(sqlite3.connect(path)) as connection:
+        copies.mark(connection, said)
+        connection.commit()
+    assert words in str(verify(path).wrong)
+
+
+@pytest.mark.parametrize("change", ["CREATE VIEW outages AS SELECT * FROM outage_events WHERE 0", ""])
+def test_a_view_that_no_longer_answers_what_it_says_is_found(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "ledger.db"
+    book = Ledger.open(path, NOW, SIGNER)
+    book.commit([login(), Sign(NOW)])
+    book.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP VIEW outages")
+        connection.execute(change or "SELECT 1")
+    assert "the view outages was" in str(verify(path).wrong)
+
+
+def test_an_unsigned_end_of_many_hours_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    book = Ledger.open(path, NOW, SIGNER)
+    book.commit([login(), Sign(NOW), login(at=NOW + 1), login(at=NOW + 60_000)])
+    assert verify(path).remarks == ()
+    book.commit([login(at=NOW + 7 * 3_600_000)])
+    book.close()
+    report = verify(path)
+    assert report.ok
+    assert "the entries from 2 on are not signed, though they are of more than 15 minutes" in report.remarks[0]
+
+
+def test_what_lies_before_a_stretch_that_was_hashed_anew_is_all_that_counts_as_sound(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    book = Ledger.open(path, NOW, SIGNER)
+    book.commit([login(), login(), Sign(NOW), login(), login(), Sign(NOW)])
+    book.close()
+    in_both = [
+        "UPDATE entries SET body = replace(body, 'granted', 'refused') WHERE seq = 3",
+        "UPDATE logins SET outcome = 'refused' WHERE seq = 3",
+    ]
+    tamper(path, *in_both, hash_anew)
+    report = verify(path)
+    assert "something from entry 3 to 4 was changed" in str(report.wrong)
+    assert report.entries == 2
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
