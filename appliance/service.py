@@ -77,7 +77,7 @@ class Service:
         self._names = Names(reactor, self._resolved, self._unresolved)
         self._clock = ClockWatch()
         self._retention = Retention(_kept_for(config))
-        self._witness = Witness(config.state_dir, ledger.new_checkpoints, this_moment())
+        self._witness = Witness(config.state_dir, ledger.new_checkpoints, lambda: ledger.head, this_moment())
         self._tick: Any = None
         self._stopping = False
 

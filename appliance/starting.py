@@ -10,12 +10,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from appliance import log
+from appliance import log, witness
 from appliance.config import Config
 from appliance.service import CannotStart, Service
 from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, signing_key, unlock_hash
 from proxy.net.driver import this_moment
 from proxy.net.reactor import lean_reactor
+from storage import replacing
 from storage.errors import StorageError
 from storage.ledger import Ledger
 
@@ -35,6 +36,7 @@ def run(config: Config, log_format: log.LogFormat = "text") -> int:
         key = installation_key(config.state_dir)
         code = unlock_hash(config.state_dir)
         signer = signing_key(config.state_dir)
+        _refuse_a_lost_ledger(config.state_dir)
         ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall, signer)
     except (StateDirError, StorageError) as error:
         return _refuse(str(error))
@@ -62,6 +64,17 @@ def stay_on_one_cpu() -> None:
     with suppress(OSError, ValueError, IndexError):
         cpu = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[36])
         os.sched_setaffinity(0, {cpu})
+
+
+def _refuse_a_lost_ledger(state_dir: Path) -> None:
+    """A new ledger in the place of one that is gone would hide that it is. Raises StateDirError."""
+    known, file = witness.newest(state_dir), state_dir / LEDGER_NAME
+    if known is None or replacing.is_there(file):
+        return
+    raise StateDirError(
+        f"{file} is gone, and {known.source} beside it knows {known.seq} entries of it; put the newest backup in its "
+        f"place (locum ledger adopt), or to begin a new ledger, move {witness.NAME} and {witness.HEAD_NAME} away"
+    )
 
 
 def _refuse(text: str) -> int:

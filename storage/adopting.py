@@ -16,10 +16,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import checkpoints, copies, database, keeping, replacing, times
+from storage import copies, database, keeping, replacing, times
 from storage.errors import LedgerBroken, LedgerInUse, LedgerMissing, StorageError, translated
 from storage.locking import give_to_owner, held, in_use
 from storage.verifying import opening
+from storage.witness import Mark
 
 _BESIDE = ("", "-wal", "-journal")
 _WHOLE = ("", "backup")
@@ -49,12 +50,12 @@ def adopt(
     *,
     anyway: bool = False,
     older: bool = False,
-    witness: checkpoints.Checkpoint | None = None,
+    witness: Mark | None = None,
 ) -> Adopted:
     """Let a copy of `source` take the place of the ledger at `path`. `now` in ms; `verify` gives what is wrong with the
     proof of a ledger file, "" nothing. `anyway`: also if it is damaged or does not verify, or the ledger that is here
-    cannot be read. `older`: it is not the last state of that ledger; `witness`: the newest checkpoint known of it,
-    which may say the same.
+    cannot be read. `older`: it is not the last state of that ledger; `witness`: the newest entry known of it, which
+    may say the same.
 
     Raises CannotAdopt, LedgerMissing, LedgerBroken (no whole ledger), LedgerInUse or another StorageError; nothing is
     changed then.
@@ -83,7 +84,7 @@ def _put_here(
     damaged: str,
     anyway: bool,
     older: bool,
-    witness: checkpoints.Checkpoint | None,
+    witness: Mark | None,
 ) -> Adopted:
     fresh = replacing.to_build(path, replacing.ADOPTED)
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from storage.checkpoints import Checkpoint
+from storage.witness import Mark
 
 TABLE = "export_info"
 _MAKE = f"CREATE TABLE IF NOT EXISTS {TABLE} (key TEXT PRIMARY KEY, value TEXT)"
@@ -34,22 +34,19 @@ def mark(connection: sqlite3.Connection, said: Mapping[str, str]) -> None:
     connection.executemany(f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?)", said.items())
 
 
-def beyond(connection: sqlite3.Connection, known: Checkpoint) -> str:
-    """Why a ledger is older than a checkpoint that is known of it, or another one, in words; "" if it is neither.
+def beyond(connection: sqlite3.Connection, known: Mark) -> str:
+    """Why a ledger is older than an entry that is known of it, or another one, in words; "" if it is neither.
 
     Raises sqlite3.Error.
     """
-    said = known.said()
-    if said is None or not known.signed():
-        return ""
     first, last = connection.execute("SELECT min(seq), max(seq) FROM entries").fetchone()
-    if (last or 0) < said.seq:
-        return f"a checkpoint of entry {said.seq} is known, and it ends at {last or 0}"
-    if said.seq < (first or 0):
-        row = connection.execute("SELECT json_extract(body, '$.hash') FROM checkpoints WHERE seq = ?", (said.seq,))
+    if (last or 0) < known.seq:
+        return f"entry {known.seq} is known from {known.source}, and it ends at {last or 0}"
+    if known.seq < (first or 0):
+        row = connection.execute("SELECT json_extract(body, '$.hash') FROM checkpoints WHERE seq = ?", (known.seq,))
         found = [bytes.fromhex(text) for (text,) in row.fetchall()]
     else:
-        found = [own for (own,) in connection.execute("SELECT hash FROM entries WHERE seq = ?", (said.seq,))]
-    if found and said.hash not in found:
-        return f"entry {said.seq} is another one than a checkpoint says"
+        found = [own for (own,) in connection.execute("SELECT hash FROM entries WHERE seq = ?", (known.seq,))]
+    if found and known.hash not in found:
+        return f"entry {known.seq} is another one than {known.source} says"
     return ""

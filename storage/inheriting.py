@@ -15,16 +15,16 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from storage import copies, database
-from storage.checkpoints import Checkpoint
 from storage.errors import translated
 from storage.ledger import Ledger
 from storage.records import Delivery, Keepable, Note, OutboxState, Remember
 from storage.signing import Signer
+from storage.witness import Mark
 
 INSTALLATION = "installation"
 """The key in `memory` of the installation that last worked with this ledger."""
 
-_SETTLED = "settled-checkpoint"
+_SETTLED = "settled-mark"
 _AT_ONCE = 512
 _WHY = "from an older copy of the ledger: it may have been delivered since"
 _UNSENT = "SELECT seq, upstream, state, tries FROM outbox WHERE state IN ('waiting', 'rejected') ORDER BY seq"
@@ -44,12 +44,12 @@ class _Origin:
 
 
 def settle_origin(
-    ledger: Ledger, signer: Signer, last_known: Checkpoint | None, forgetful: Collection[str], now: int
+    ledger: Ledger, signer: Signer, last_known: Mark | None, forgetful: Collection[str], now: int
 ) -> list[str]:
     """Note that a ledger was adopted or restored, and put in doubt what may have been delivered since. To be called
     after `Ledger.open` and before `settle_sent`, each time; it does nothing for a ledger that simply goes on.
 
-    `last_known`: the newest checkpoint that this box knows of its ledger; `forgetful`: the upstreams whose servers
+    `last_known`: the newest entry that this box knows of its ledger; `forgetful`: the upstreams whose servers
     cannot recognise a repeat. Returns lines for App.Log. Raises StorageError.
     """
     with database.reading(ledger.path) as reader:
@@ -59,7 +59,8 @@ def settle_origin(
             raise translated(error, ledger.path) from error
     words = []
     if origin.came_from:
-        words.append(_adopted(ledger, signer, origin.came_from, now))
+        settled = [] if origin.older else _settled(last_known)
+        words.append(_adopted(ledger, signer, origin.came_from, settled, now))
     elif not origin.known:
         ledger.commit([Remember(INSTALLATION, signer.installation)])
     if origin.older:
@@ -67,24 +68,24 @@ def settle_origin(
     return words
 
 
-def _look(reader: sqlite3.Connection, signer: Signer, last_known: Checkpoint | None) -> _Origin:
+def _look(reader: sqlite3.Connection, signer: Signer, last_known: Mark | None) -> _Origin:
     before = _memory(reader, INSTALLATION) or _last_signer(reader)
     another = before if before not in ("", signer.installation) else ""
     said = copies.said_by(reader)
     older = "it is a backup" if said.get("kind") == "backup" else ""
-    if not older and last_known is not None and _concerns(reader, last_known, another):
+    if not older and last_known is not None and _concerns(reader, signer, last_known, another):
         older = copies.beyond(reader, last_known)
     return _Origin(bool(_memory(reader, INSTALLATION)), another, older, said.get("backup", ""), bool(said))
 
 
-def _concerns(reader: sqlite3.Connection, known: Checkpoint, another: str) -> bool:
+def _concerns(reader: sqlite3.Connection, signer: Signer, known: Mark, another: str) -> bool:
     """Whether what this box knows is about this ledger: not if it comes from another box and was never signed here,
     and not once more when it was settled before.
     """
-    if _memory(reader, _SETTLED) == known.digest:
+    if _memory(reader, _SETTLED) == known.text:
         return False
     query = "SELECT 1 FROM checkpoints WHERE public_key = ? AND seq <= ? LIMIT 1"
-    signed_here = reader.execute(query, (known.public_key, known.seq))
+    signed_here = reader.execute(query, (known.key or signer.public_key, known.seq))
     return not another or signed_here.fetchone() is not None
 
 
@@ -100,20 +101,18 @@ def _last_signer(reader: sqlite3.Connection) -> str:
     return row[0] if row else ""
 
 
-def _adopted(ledger: Ledger, signer: Signer, came_from: str, now: int) -> str:
+def _adopted(ledger: Ledger, signer: Signer, came_from: str, settled: list[Keepable], now: int) -> str:
     data: dict[str, str | int] = {
         "from": came_from,
         "installation": signer.installation,
         "key": base64.b64encode(signer.public_key).decode(),
         "through": ledger.head[0],
     }
-    ledger.commit([Note(now, "adopted", data), Remember(INSTALLATION, signer.installation)])
+    ledger.commit([Note(now, "adopted", data), Remember(INSTALLATION, signer.installation), *settled])
     return f"this ledger was begun by the installation {came_from} and goes on here; it is noted as adopted"
 
 
-def _restored(
-    ledger: Ledger, origin: _Origin, last_known: Checkpoint | None, forgetful: Collection[str], now: int
-) -> str:
+def _restored(ledger: Ledger, origin: _Origin, last_known: Mark | None, forgetful: Collection[str], now: int) -> str:
     with database.reading(ledger.path) as reader:
         rows = reader.execute(_UNSENT).fetchall()
     data: dict[str, str | int] = {
@@ -126,8 +125,7 @@ def _restored(
     deliveries = [_maybe_delivered(now, *row, in_doubt=row[1] in forgetful) for row in rows]
     for start in range(0, len(deliveries), _AT_ONCE):
         ledger.commit(deliveries[start : start + _AT_ONCE])
-    done: list[Keepable] = [Remember(_SETTLED, last_known.digest)] if last_known is not None else []
-    ledger.commit(done)
+    ledger.commit(_settled(last_known))
     if origin.marked:
         _forget_mark(ledger)
     doubted = sum(row[1] in forgetful for row in rows)
@@ -136,6 +134,10 @@ def _restored(
         f"records that waited in it {doubted} are in doubt (locum outbox list --state in_doubt), the others are named "
         "as maybe delivered twice"
     )
+
+
+def _settled(known: Mark | None) -> list[Keepable]:
+    return [Remember(_SETTLED, known.text)] if known is not None else []
 
 
 def _maybe_delivered(now: int, seq: int, upstream: str, state: str, tries: int, *, in_doubt: bool) -> Delivery:

@@ -65,8 +65,9 @@ class Ledger:
 
     @property
     def head(self) -> tuple[int, bytes]:
-        """Number and hash of the last entry."""
-        return self._chain.seq, self._chain.head
+        """Number and hash of the last entry on stable storage. Any thread may ask."""
+        chain = self._chain
+        return chain.seq, chain.head
 
     def commit(self, batch: Sequence[Keepable]) -> list[Result]:
         """Keep a batch and return an outcome for each value, in order; `NotStorable` in place of an impossible one's.

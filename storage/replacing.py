@@ -70,6 +70,14 @@ def finish_interrupted(path: Path) -> list[str]:
     return words
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a ledger, or a finished one that was about to take its place."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size or path.with_name(path.name + "-wal").stat().st_size:
+            return True
+    return any(each for kind in KINDS for each in path.parent.glob(f"{path.name}{kind.finished}*"))
+
+
 def emptied_wal(connection: sqlite3.Connection, path: Path) -> None:
     """Move all of the WAL into the file, so that the file alone is the ledger. Raises CannotStore or sqlite3.Error."""
     busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

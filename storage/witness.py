@@ -36,6 +36,11 @@ class Mark:
     key: bytes | None = None
     time: str = ""
 
+    @property
+    def text(self) -> str:
+        """As NUMBER:HASH."""
+        return f"{self.seq}:{self.hash.hex()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:
@@ -66,6 +71,20 @@ def read(given: str) -> Witness:
     return found
 
 
+def mark_of(point: Checkpoint, source: str) -> Mark | None:
+    """What a checkpoint says; None if it makes no sense or its signature does not hold."""
+    said = point.said()
+    if said is None or not point.signed():
+        return None
+    return Mark(said.seq, said.hash, source, point.public_key, said.time)
+
+
+def pair_of(text: str, source: str) -> Mark | None:
+    """What NUMBER:HASH says; None if the text is none."""
+    pair = _PAIR.fullmatch(text)
+    return Mark(int(pair[1]), bytes.fromhex(pair[2]), source) if pair else None
+
+
 def _short(given: str) -> str:
     return given if len(given) <= 60 else f"{given[:60]}..."
 
@@ -75,11 +94,11 @@ def _read(lines: Iterable[str], source: str) -> Witness:
     forged = 0
     for line in lines:
         for point in _checkpoints(line):
-            said = point.said()
-            if said is None or not point.signed():
+            mark = mark_of(point, source)
+            if mark is None:
                 forged += 1
             else:
-                marks[Mark(said.seq, said.hash, source, point.public_key, said.time)] = None
+                marks[mark] = None
         for mark in _unsigned(line, source):
             marks[mark] = None
     return Witness(tuple(marks), forged)
@@ -92,8 +111,8 @@ def _checkpoints(line: str) -> Iterator[Checkpoint]:
 
 
 def _unsigned(line: str, source: str) -> Iterator[Mark]:
-    if pair := _PAIR.fullmatch(line):
-        yield Mark(int(pair[1]), bytes.fromhex(pair[2]), source)
+    if pair := pair_of(line, source):
+        yield pair
     elif checkpoints.DOMAIN.decode() not in line:
         for text in _MARK.findall(line):
             yield from _watermark(text, source)

@@ -6,6 +6,7 @@ server may have twice is named in the ledger, and what a server could not recogn
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -44,6 +45,11 @@ def noted(box: Appliance) -> list[str]:
     """What the ledger notes of where it comes from."""
     rows = box.query("SELECT note FROM notes WHERE note IN ('adopted', 'restored') ORDER BY seq")
     return [row["note"] for row in rows]
+
+
+def noted_head(box: Appliance) -> int:
+    """How far its ledger has come, as the box noted beside it."""
+    return int((box.state_dir / "ledger.head").read_text().partition(":")[0])
 
 
 def assert_proven(box: Appliance) -> None:
@@ -127,6 +133,59 @@ def test_radius_a_backup_sends_again_what_was_delivered_since_and_names_it(
     assert_copies_named(came, new)
     assert noted(new) == ["adopted", "restored"]
     assert_proven(new)
+
+
+def test_radius_a_copy_put_back_by_hand_a_minute_later_sends_nothing_unnamed(
+    make_sink: Callable[..., Sink], make_locum: Callable[..., Locum], tmp_path: Path
+) -> None:
+    """No checkpoint was made since the copy: what waited in it was delivered, and the box was killed."""
+    sink = make_sink()
+    box = make_locum(sink, offline=OFFLINE).start()
+    box.wait_until_proven()
+    sink.stop()
+    box.wait_for_state("offline")
+    Load(records(20, box.secret), box.acct_port, box.secret, resend_after=0.3).run()
+    files = sorted(box.state_dir.glob("ledger.db*"))
+    for each in files:
+        shutil.copy2(each, tmp_path)
+    again = make_sink(ports=(sink.auth_port, sink.acct_port))
+    box.wait_until_drained()
+    eventually(lambda: noted_head(box) == box.query("SELECT max(seq) AS n FROM entries")[0]["n"], 2)
+    box.kill()
+    assert box.query("SELECT count(*) AS n FROM checkpoints")[0]["n"] <= 2, "the start's and the witness's at most"
+    for each in sorted(box.state_dir.glob("ledger.db*")):
+        each.unlink()
+    for each in files:
+        shutil.copy2(tmp_path / each.name, each)
+    box.start()
+    box.wait_until_drained()
+    came = arrived(again)
+    assert set(came.values()) == {2}
+    assert_copies_named(came, box)
+    assert noted(box) == ["restored"]
+    assert_proven(box)
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_in_silence(
+    make_sink: Callable[..., Sink], make_locum: Callable[..., Locum]
+) -> None:
+    box = make_locum(make_sink()).start()
+    box.stop()
+    ledger = box.state_dir / "ledger.db"
+    whole = ledger.read_bytes()
+    for empty in (False, True):
+        ledger.write_bytes(b"") if empty else ledger.unlink()
+        done = box.run_to_its_end("run")
+        assert done.returncode == 2
+        assert "beside it knows" in done.stderr
+        assert "locum ledger adopt" in done.stderr
+    ledger.write_bytes(whole)
+    box.start()
+    box.stop()
+    ledger.unlink()
+    for known in ("checkpoints.log", "ledger.head"):
+        (box.state_dir / known).unlink()
+    box.start()
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from appliance.alerts import LONGEST, message
-from appliance.witness import MOST_MISSING, NAME, RETRY_AFTER, Witness, newest
+from appliance.witness import HEAD_NAME, MOST_MISSING, NAME, RETRY_AFTER, Witness, newest
 from proxy.commands import Command, Keep, Tell
 from proxy.events import Moment
 from storage.checkpoints import Checkpoint, lines_in, make
 from storage.records import Sign
 from storage.signing import Signer
+from storage.witness import Mark, mark_of
 
 WALL = 1_795_000_000_000
 QUARTER = 15 * 60
@@ -53,7 +54,7 @@ def made() -> deque[Checkpoint]:
 
 @pytest.fixture
 def witness(tmp_path: Path, made: deque[Checkpoint]) -> Witness:
-    return Witness(tmp_path, made, moment(0))
+    return Witness(tmp_path, made, lambda: (0, bytes(32)), moment(0))
 
 
 def test_a_new_checkpoint_is_told_and_written_once(witness: Witness, made: deque[Checkpoint], tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_new_checkpoint_is_told_and_written_once(witness: Witness, made: deque
     made.append(second)
     assert told(witness.look(moment(3))) == [second.line]
     assert written(tmp_path) == [first.line, second.line]
-    assert newest(tmp_path) == Checkpoint(0, second.seq, second.body, second.signature, second.public_key)
+    assert newest(tmp_path) == mark_of(second, NAME)
 
 
 def test_what_is_told_is_no_line_of_app_log_which_would_be_an_entry_to_sign(
@@ -186,3 +187,32 @@ def test_the_file_is_for_owner_and_group_only(witness: Witness, made: deque[Chec
     made.extend(checkpoints(1))
     witness.look(moment(1))
     assert (tmp_path / NAME).stat().st_mode & 0o027 == 0
+
+
+def test_between_checkpoints_the_head_says_how_far_the_ledger_has_come(tmp_path: Path) -> None:
+    heads = [(7, b"a" * 32)]
+    witness = Witness(tmp_path, deque(checkpoints(0)), lambda: heads[-1], moment(0))
+    assert witness.look(moment(1)) == []
+    assert newest(tmp_path) == Mark(7, b"a" * 32, HEAD_NAME)
+    heads.append((1234, b"b" * 32))
+    witness.look(moment(2))
+    assert newest(tmp_path) == Mark(1234, b"b" * 32, HEAD_NAME)
+    heads.append((9, b"c" * 32))
+    witness.look(moment(3))
+    assert (tmp_path / HEAD_NAME).read_text() == f"9:{'63' * 32}\n", "a shorter one leaves nothing of the longer"
+    assert (tmp_path / HEAD_NAME).stat().st_mode & 0o027 == 0
+
+
+def test_a_head_that_cannot_be_written_is_said_once_and_written_later(tmp_path: Path) -> None:
+    (tmp_path / HEAD_NAME).mkdir()
+    heads = [(7, b"a" * 32)]
+    witness = Witness(tmp_path, deque(), lambda: heads[-1], moment(0))
+    (line,) = witness.look(moment(1))
+    assert isinstance(line, Tell)
+    assert HEAD_NAME in line.text
+    assert witness.look(moment(1 + RETRY_AFTER)) == []
+    (tmp_path / HEAD_NAME).rmdir()
+    (line,) = witness.look(moment(2 + 2 * RETRY_AFTER))
+    assert isinstance(line, Tell)
+    assert "is written again" in line.text
+    assert newest(tmp_path) == Mark(7, b"a" * 32, HEAD_NAME)

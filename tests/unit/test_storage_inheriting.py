@@ -22,6 +22,7 @@ from storage.ledger import Ledger
 from storage.records import Delivery, OutboxState, Sign
 from storage.signing import Signer
 from storage.verify import verify
+from storage.witness import Mark, mark_of, pair_of
 from tests.unit.storage_samples import NOW, job
 
 OLD, NEW = Signer.new(), Signer.new()
@@ -52,7 +53,7 @@ def adopted(box: Path, source: Path, **how: Any) -> Adopted:
     return adopt(box, source, NOW, lambda path: str(verify(path).wrong or ""), **how)
 
 
-def started(path: Path, signer: Signer = NEW, last_known: Checkpoint | None = None) -> list[str]:
+def started(path: Path, signer: Signer = NEW, last_known: Mark | None = None) -> list[str]:
     """What a start says, as the service makes it."""
     ledger = Ledger.open(path, NOW + 1, signer)
     words = settle_origin(ledger, signer, last_known, FORGETFUL, NOW + 1)
@@ -62,7 +63,14 @@ def started(path: Path, signer: Signer = NEW, last_known: Checkpoint | None = No
     return words
 
 
-def newest(path: Path) -> Checkpoint:
+def newest(path: Path) -> Mark:
+    """What the last line of the box's `checkpoints.log` says."""
+    mark = mark_of(last_checkpoint(path), "checkpoints.log")
+    assert mark is not None
+    return mark
+
+
+def last_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(*rows(path, "SELECT * FROM checkpoints ORDER BY number DESC LIMIT 1")[0])
 
 
@@ -109,7 +117,7 @@ def test_an_old_disks_ledger_goes_on_under_the_new_boxs_key(box: Path, disk: Pat
     assert (note["from"], note["installation"], note["through"]) == (OLD.installation, NEW.installation, 5)
     report = verify(box)
     assert (report.wrong, report.unsigned) == (None, 0)
-    assert newest(box).public_key == NEW.public_key
+    assert newest(box).key == NEW.public_key
     assert started(box, NEW, newest(box)) == [], "said once"
 
 
@@ -165,7 +173,7 @@ def test_a_plain_copy_put_back_is_recognised_by_what_the_box_signed_since(disk: 
     known = newest(disk)
     shutil.copyfile(copy, disk)
     (line,) = started(disk, OLD, known)
-    assert f"a checkpoint of entry {known.seq} is known, and it ends at 5" in line
+    assert f"entry {known.seq} is known from checkpoints.log, and it ends at 5" in line
     assert states(disk) == {1: "waiting", 2: "in_doubt", 3: "rejected", 4: "waiting"}
     assert notes(disk, "adopted") == []
 
@@ -180,15 +188,27 @@ def test_a_copy_that_has_grown_as_long_as_the_ledger_was_is_recognised_too(disk:
     ledger.commit([job(number) for number in range(100, 120)])
     ledger.close()
     (line,) = started(disk, OLD, known)
-    assert f"entry {known.seq} is another one than a checkpoint says" in line
+    assert f"entry {known.seq} is another one than checkpoints.log says" in line
+
+
+def test_a_copy_that_no_checkpoint_is_newer_than_is_recognised_by_the_head_that_the_box_noted(disk: Path) -> None:
+    """Nothing was signed since: the box was killed."""
+    copy = disk.with_name("copy.db")
+    shutil.copyfile(disk, copy)
+    ledger = Ledger.open(disk, NOW, OLD)
+    ledger.commit([Delivery(NOW, 2, "print", "delivered", None, 1)])
+    seq, head = ledger.head
+    ledger.close()
+    shutil.copyfile(copy, disk)
+    (line,) = started(disk, OLD, pair_of(f"{seq}:{head.hex()}", "ledger.head"))
+    assert f"entry {seq} is known from ledger.head, and it ends at 5" in line
+    assert states(disk)[2] == "in_doubt"
 
 
 def test_a_checkpoint_that_nobody_signed_says_nothing(disk: Path) -> None:
-    known = newest(disk)
-    forged = Checkpoint(
-        0, 9_999, known.body.replace(f'"seq":{known.seq}', '"seq":9999'), known.signature, OLD.public_key
-    )
-    assert started(disk, OLD, forged) == []
+    known = last_checkpoint(disk)
+    body = known.body.replace(f'"seq":{known.seq}', '"seq":9999')
+    assert mark_of(Checkpoint(0, 9_999, body, known.signature, OLD.public_key), "checkpoints.log") is None
 
 
 def test_what_this_box_signed_of_its_own_ledger_says_nothing_of_an_adopted_one(box: Path, disk: Path) -> None:
@@ -202,6 +222,7 @@ def test_what_this_box_signed_of_its_own_ledger_says_nothing_of_an_adopted_one(b
     assert verify(done.aside).last == 40
     (line,) = started(box, NEW, known)
     assert "begun by the installation" in line
+    assert started(box, NEW, known) == [], "nor at the next start, if nothing newer could be written"
     assert notes(box, "restored") == []
     assert states(box)[2] == "waiting"
 
@@ -333,7 +354,7 @@ def test_an_old_copy_from_before_there_were_signatures_is_recognised(box: Path, 
         migrations.migrate(book, migrations.STEPS[:2])
     known = newest(disk)
     (line,) = started(box, OLD, known)
-    assert f"a checkpoint of entry {known.seq} is known, and it ends at 0" in line
+    assert f"entry {known.seq} is known from checkpoints.log, and it ends at 0" in line
 
 
 def test_an_adoption_that_was_cut_off_is_completed_at_the_next_start(
