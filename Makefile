@@ -7,7 +7,7 @@ PACKAGES := protocols storage proxy appliance
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers demo test check format bench lock clean
+.PHONY: help setup peers demo test check format bench deb lock clean
 
 help:
 	@echo "make demo    a whole outage on this machine, with a server, five copiers and Locum between them"
@@ -15,6 +15,7 @@ help:
 	@echo "make check   form, lint, types and the test suite"
 	@echo "make format  put the code into our form"
 	@echo "make bench   the figures of docs/operations.md, measured here"
+	@echo "make deb     a Debian package for this release and processor, in dist/"
 	@echo "make lock    resolve requirements.lock anew"
 	@echo "make clean   remove what was built here"
 
@@ -45,6 +46,9 @@ format: $(READY)
 
 bench: $(READY) peers
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+deb: $(READY)
+	tools/build-deb $(BIN)/python $(ARGS)
 
 lock: $(READY)
 	test -x $(VENV)-lock/bin/uv || { $(BIN)/python -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }

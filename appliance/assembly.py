@@ -17,6 +17,7 @@ from appliance.dialects import Listening, Parts, dialect
 from proxy.admission import Policy
 from proxy.commands import Command
 from proxy.events import Channel, Moment
+from proxy.lender import Lender, keys
 from proxy.link import Clock, Link, Resumed, State
 from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
@@ -129,6 +130,8 @@ class Assembly:
     def _new_upstream(self, upstream: UpstreamConfig, at: Moment) -> Upstream:
         link = Link(upstream.name, self.config.offline.delay, self._clock, proven=False, began=at)
         flow = dialect(upstream.dialect).new_upstream(upstream, link, self._parts, at)
+        if self.config.inline is not None:
+            flow.lender = Lender(flow.name, tuple(self._reader.memory(key) or "" for key in keys(flow.name)))
         flow.before_subscribers = self.site.state_changed
 
         def free(ref: WaitingRef) -> bool:

@@ -2,7 +2,7 @@
 
 When the disk is nearly full nothing new is kept, so that nothing is acknowledged that a later failure could take back;
 what the outbox needs in order to drain still goes through, on the reserve that is given back then. All of this runs on
-the writer's thread; `space`, `error` and `looks_again` are read from the reactor's.
+the writer's thread; `space`, `error`, `answered` and `looks_again` are read from the reactor's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ FULL = "the disk is nearly full; make room in the state directory's file system"
 
 
 class Keeper:
-    """A ledger that stops taking new things before the disk does."""
+    """A ledger that stops taking new things before the disk does. `answered`: when the writer's thread last ended a
+    batch, whatever became of it, in monotonic seconds.
+    """
 
     def __init__(self, ledger: Ledger, watch: SpaceWatch) -> None:
+        self.answered = float("-inf")
         self._ledger = ledger
         self._watch = watch
         self._looked = float("-inf")
@@ -56,6 +59,12 @@ class Keeper:
 
         An empty batch is a look at the room.
         """
+        try:
+            return self._kept(batch)
+        finally:
+            self.answered = time.monotonic()
+
+    def _kept(self, batch: Sequence[Keepable]) -> list[Outcome | StorageError]:
         self._look(time.monotonic())
         if not batch:
             return []

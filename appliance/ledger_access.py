@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import os
 import pwd
+import sqlite3
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from appliance import ledger_deeds
+from appliance import ledger_deeds, witness
 from appliance.cli.common import Failed
+from appliance.cli.ledger_common import failed
 from appliance.client import ClientError, NotRunning, ask
 from appliance.config import Config, time_zone_of, zones
 from appliance.state_dir import LEDGER_NAME, StateDirError, prepare, signing_key
 from storage import signed
 from storage.answers import Outcome
 from storage.database import reading
-from storage.errors import LedgerBroken, LedgerMissing, LedgerTooNew, StorageError
+from storage.errors import LedgerMissing, StorageError, translated
+from storage.inheriting import kept_for_start
 from storage.ledger import Ledger
 from storage.records import AppLogLine, Keepable
-
-_WRONG_INPUT = (LedgerMissing, LedgerBroken, LedgerTooNew)
+from storage.signing import Signer
 
 
 def change(state_dir: Path, command: str, **arguments: Any) -> dict[str, Any]:
@@ -57,37 +60,67 @@ def zone_of(config: Config | Path | None, option: str | None) -> ZoneInfo:
     return ZoneInfo(named) if named else zones.of_this_machine()
 
 
-def _by_hand(state_dir: Path, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The same on a ledger that no appliance works with."""
+@contextmanager
+def opened_by_hand(state_dir: Path) -> Iterator[Ledger]:
+    """The ledger of a state directory that no appliance works with, to be changed by hand; signed at the end. One that
+    is damaged, or an older copy than is known, is refused: what follows from that is not for a deed to decide.
+
+    Raises ClientError or Failed, also for a StorageError while it is open.
+    """
     at, file = time.time_ns() // 1_000_000, state_dir / LEDGER_NAME
     try:
-        changes, answer = ledger_deeds.plan(command, arguments, at, by_hand())
         if not file.exists():
             raise LedgerMissing(f"there is no ledger {file}; start the appliance first, or name its state directory")
         prepare(state_dir)
         signer = signing_key(state_dir)
-        ledger = Ledger.open(file, at, signer)
+        ledger = Ledger.open(file, at, signer, recovers=False)
+        signed_at: int | None = None
         try:
-            with reading(file) as connection:
-                before: list[Keepable] = [*signed.key_notes(connection, signer, at)]
-            before += [AppLogLine(at, "warning", words, {}) for words in ledger.words]
-            results = ledger.commit([*before, *changes])[len(before) :]
+            before = _of_opening(ledger, signer, state_dir, at)
+            signed_at = at
+            ledger.commit(before)
+            yield ledger
         finally:
-            ledger.close(at)
-    except (ledger_deeds.BadRequest, StateDirError) as error:
+            ledger.close(signed_at)
+    except StateDirError as error:
         raise ClientError(str(error)) from error
     except StorageError as error:
-        raise Failed(str(error), 2 if isinstance(error, _WRONG_INPUT) else 1) from error
+        raise failed(error) from error
     except OSError as error:
         raise ClientError(
             f"{file}: cannot be looked at ({error.strerror}); run as root or as the service's user"
         ) from error
+
+
+def _of_opening(ledger: Ledger, signer: Signer, state_dir: Path, at: int) -> list[Keepable]:
+    """What the ledger keeps before a deed by hand. Raises StorageError."""
+    with reading(ledger.path) as connection:
+        try:
+            origin = kept_for_start(connection, signer, witness.newest(state_dir), witness.heard_of(state_dir))
+        except sqlite3.Error as error:
+            raise translated(error, ledger.path) from error
+        keys = signed.key_notes(connection, signer, at)
+    return [*origin, *keys, *(AppLogLine(at, "warning", words, {}) for words in ledger.words)]
+
+
+def committed(ledger: Ledger, changes: Sequence[Keepable]) -> list[Outcome]:
+    """Keep changes; what became of each. Raises StorageError if one could not be kept."""
     outcomes: list[Outcome] = []
-    for result in results:
+    for result in ledger.commit(changes):
         if isinstance(result, StorageError):
-            raise Failed(str(result))
+            raise result
         outcomes.append(result)
-    return answer(outcomes)
+    return outcomes
+
+
+def _by_hand(state_dir: Path, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same on a ledger that no appliance works with."""
+    try:
+        changes, answer = ledger_deeds.plan(command, arguments, time.time_ns() // 1_000_000, by_hand())
+    except ledger_deeds.BadRequest as error:
+        raise ClientError(str(error)) from error
+    with opened_by_hand(state_dir) as ledger:
+        return answer(committed(ledger, changes))
 
 
 def by_hand() -> str:

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from storage import proof, times
 from storage.answers import Erased, Outcome, Signed, Stored
-from storage.records import EraseCard, Keepable, MeterReading, Note, Sign
+from storage.records import EraseCard, Keepable, MeterReading, Mode, Note, OutboxState, Record, Sign
 
-NOTES = ("export", "backup", "archive", "adopted", "restored")
+NOTES = ("export", "backup", "archive", "adopted", "restored", "recovered")
 COUNTERS = ("total", "color", "mono", "copy", "print", "scan", "fax")
 EVENTS = ("reading", "reset", "exchange")
 SOURCES = ("by-hand", "csv", "snmp")
 MOST_READINGS = 5_000
+MOST_RECOVERED = 100
+"""Records at once; with all their bytes they are less than a request may have."""
 LONGEST_TEXT = 255
 LONGEST_VALUE = 4_096
 """Characters of one value of a note."""
@@ -102,6 +108,34 @@ def _reading(number: int, given: Any, at: int, who: str) -> MeterReading:
     )
 
 
+def _recover(request: dict[str, Any], at: int, who: str) -> Plan:
+    """Records of a capture, as `msgspec.to_builtins` gives them. Whatever they say, they are marked as recovered."""
+    given = request.get("records")
+    if not isinstance(given, list) or not 0 < len(given) <= MOST_RECOVERED:
+        raise BadRequest(f"give 1 to {MOST_RECOVERED} records at once")
+    records = [_recovered(number, each, at) for number, each in enumerate(given, 1)]
+    return [*records], partial(_what_was_new, records)
+
+
+def _recovered(number: int, given: Any, at: int) -> Record:
+    try:
+        record = msgspec.convert(given, Record)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"record {number} is none: {error}") from None
+    if not record.for_ever or len(record.repeat_keys) != 2:
+        raise BadRequest(f"record {number} has nothing by which it would be known if it came again")
+    if record.outbox not in (None, OutboxState.WAITING):
+        raise BadRequest(f"record {number} can wait for the server, or not be forwarded at all")
+    return replace(record, at=at, mode=Mode.RECOVERED, ends_repeats=False)
+
+
+def _what_was_new(records: Sequence[Record], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    new = [(record, each) for record, each in zip(records, outcomes, strict=True) if isinstance(each, Stored)]
+    waiting = sum(record.outbox is not None for record, _ in new)
+    conflicts = sum(stored.conflict for _, stored in new)
+    return {"added": len(new), "known": len(records) - len(new), "conflicts": conflicts, "waiting": waiting}
+
+
 def _text(given: dict[str, Any], key: str, wrong: str) -> str:
     text = given.get(key, "")
     if not isinstance(text, str) or len(text) > LONGEST_TEXT or not text.isprintable():
@@ -139,5 +173,6 @@ _PLANS: dict[str, Callable[[dict[str, Any], int, str], Plan]] = {
     "ledger-note": _note,
     "ledger-erase": _erase,
     "meters-add": _readings,
+    "ledger-recover": _recover,
 }
 COMMANDS = tuple(_PLANS)

@@ -18,16 +18,24 @@ from appliance.device_hands import Runner
 from proxy.commands import Command, Keep
 from proxy.events import Event, Kept, NotKept
 from proxy.net.driver import this_moment
-from storage.answers import Outcome
-from storage.records import EraseCard
+from storage.answers import Outcome, Stored
+from storage.records import EraseCard, Keepable, OutboxState, Record
+
+Waits = Callable[[str, int, str], None]
+"""Is told of a record that came into the outbox: its upstream, sequence and order key."""
 
 
 class LedgerHands:
-    """The commands on the ledger. `forget` is told of each card that was erased from it."""
+    """The commands on the ledger. `forget` is told of each card that was erased from it, `waits` of each record that is
+    to be forwarded.
+    """
 
-    def __init__(self, driver: Runner, forget: Callable[[str], None]) -> None:
+    def __init__(
+        self, driver: Runner, forget: Callable[[str], None], waits: Waits = lambda upstream, seq, order_key: None
+    ) -> None:
         self._driver = driver
         self._forget = forget
+        self._waits = waits
 
     def handlers(self) -> dict[str, Handler]:
         """The commands by name."""
@@ -36,6 +44,7 @@ class LedgerHands:
     def handle(self, event: Event) -> list[Command]:
         """A part of a deed is on stable storage, or could not be stored."""
         if isinstance(event, Kept) and isinstance(event.token, _Part):
+            self._came_in(event.token.change, event.outcome)
             event.token.kept(event.outcome)
         elif isinstance(event, NotKept) and isinstance(event.token, _Part):
             event.token.kept(event.error)
@@ -49,8 +58,12 @@ class LedgerHands:
         deed = _Deed(Deferred(), answer, [], len(changes))
         for erasure in [change for change in changes if isinstance(change, EraseCard)]:
             deed.promised.addCallback(self._erased, erasure.card)
-        self._driver.run([Keep(change, self, _Part(deed)) for change in changes])
+        self._driver.run([Keep(change, self, _Part(deed, change)) for change in changes])
         return deed.promised
+
+    def _came_in(self, change: Keepable, outcome: Outcome) -> None:
+        if isinstance(change, Record) and isinstance(outcome, Stored) and change.outbox is OutboxState.WAITING:
+            self._waits(change.upstream, outcome.seq, change.order_key)
 
     def _erased(self, answer: dict[str, Any], card: str) -> dict[str, Any]:
         if not answer["waiting"]:
@@ -73,6 +86,7 @@ class _Part:
     """Token: one of the changes of a deed. A text in place of an outcome says why it could not be stored."""
 
     deed: _Deed
+    change: Keepable
 
     def kept(self, outcome: Outcome | str) -> None:
         deed = self.deed

@@ -14,13 +14,16 @@ from typing import Any
 from appliance import __version__, witness
 from appliance.assembly import Assembly, channel_of, forgetful
 from appliance.clockwatch import ClockWatch
-from appliance.config import Config, ConfigError, ListenConfig, load
+from appliance.config import Config, ConfigError, ListenConfig, UpstreamConfig, load
 from appliance.control import Control, Refusal
 from appliance.device_hands import DeviceHands
 from appliance.hands import Hands
+from appliance.heartbeat import Rounds
+from appliance.inline.working import Working
 from appliance.keeper import Keeper
 from appliance.ledger_hands import LedgerHands
 from appliance.log import Events
+from appliance.notify import Supervisor
 from appliance.reports import Reports
 from appliance.retention import Retention
 from appliance.state_dir import StateDirError, unlock_hash
@@ -41,6 +44,9 @@ from storage.space import SpaceWatch
 
 events = Events("service")
 
+BEAT_EVERY = 1.0
+"""Seconds between beats of the heart, where only systemd listens to it; in line they come as fast as they go round."""
+
 
 class CannotStart(Exception):
     """The service cannot start; the text is one line: what, where, what to do."""
@@ -57,24 +63,31 @@ class Service:
         self._keeper = Keeper(ledger, SpaceWatch(config.state_dir))
         known = witness.newest(config.state_dir)
         self._words = [*ledger.words]
-        self._words += settle_origin(ledger, signer, known, forgetful(config), this_moment().wall)
+        heard_of = witness.heard_of(config.state_dir)
+        self._words += settle_origin(ledger, signer, known, forgetful(config), this_moment().wall, heard_of)
         self._in_flight = ledger.settle_sent(this_moment().wall, forgetful(config))
         self._connection = open_reader(ledger.path)
-        reader = Reader(ledger.path, self._connection)
+        self._reader = Reader(ledger.path, self._connection)
         self._reports = Reports(reactor, config)
-        self.driver = Driver(reactor, self._keeper, tell, self._reports.alarm, self._reports.observe)
-        self.assembly = Assembly(config, self._connection, reader, key, this_moment(), code)
+        in_line = config.inline is not None
+        self.driver = Driver(
+            reactor, self._keeper, tell, self._reports.alarm, self._reports.observe, transparent=in_line
+        )
+        self.assembly = Assembly(config, self._connection, self._reader, key, this_moment(), code)
         self._board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self._losses)
         self._hands = Hands(self.assembly, self.driver, self._board, self._connection)
         devices = DeviceHands(self.assembly, self.driver, lambda: _unlock_hash(self.config.state_dir))
         by_hand = {
             **self._hands.handlers(),
             **devices.handlers(),
-            **LedgerHands(self.driver, self.assembly.site.forget).handlers(),
+            **LedgerHands(self.driver, self.assembly.site.forget, self._hands.waits).handlers(),
         }
         handlers = {**by_hand, "listeners": lambda request, who: self._ports()}
         self._control = Control(reactor, config.state_dir, handlers)
         self._names = Names(reactor, self._resolved, self._unresolved)
+        self._rounds = Rounds(reactor, self.driver, self._keeper, BEAT_EVERY if config.inline is None else 0.0)
+        self._supervisor = Supervisor()
+        self._in_line: Working | None = None
         self._clock = ClockWatch()
         self._retention = Retention(_kept_for(config))
         self._witness = Witness(config.state_dir, ledger.new_checkpoints, lambda: ledger.head, this_moment())
@@ -94,6 +107,15 @@ class Service:
             self._reports.open(self._board.status)
         except OSError as error:
             raise CannotStart(f"[metrics] cannot listen: {error.strerror}; {_advice(error)}") from error
+        try:
+            self._rounds.open()
+        except OSError as error:
+            raise CannotStart(f"no port of our own on the loopback interface: {error.strerror}; set lo up") from error
+        if self.config.inline is not None:
+            try:
+                self._in_line = Working(self.config, self.config.inline, self.driver, self._reader.memory)
+            except OSError as error:
+                raise CannotStart(f"[inline] cannot stand in line: {error.strerror}; {_advice(error)}") from error
         self.driver.writer.start()
         self._say_started()
         self._reach(self.config)
@@ -103,10 +125,12 @@ class Service:
         for number, action in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self.reload)):
             signal.signal(number, lambda *_, do=action: self._reactor.callFromThread(do))
         self._tick = self._reactor.callLater(0, self._ticked)
+        self._supervisor.ready()
         events.info("ready", name=self.config.name, version=__version__, config=self.config.path)
 
     def abandon(self) -> None:
         """Give up a start that failed."""
+        self._rounds.close()
         self.driver.close()
         self._control.close()
         self._reports.stop()
@@ -118,10 +142,12 @@ class Service:
         if self._stopping:
             return
         self._stopping = True
+        self._supervisor.stopping()
         events.info("stopping")
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
         self._control.close()
+        self._rounds.close()
         self.driver.close()
         self.driver.run(self.assembly.site.gaps.note(this_moment()))
         self.driver.writer.keep(Keep(Note(this_moment().wall, "stop", {"version": __version__})))
@@ -135,6 +161,13 @@ class Service:
 
     def reload(self) -> None:
         """SIGHUP: take over the config file as it is now, or say what is wrong with it and go on as before."""
+        self._supervisor.reloading(this_moment().now)
+        try:
+            self._take_over()
+        finally:
+            self._supervisor.ready()
+
+    def _take_over(self) -> None:
         try:
             config = load(self.config.path)
             self._check_reload(config)
@@ -180,6 +213,8 @@ class Service:
     def _check_reload(self, config: Config) -> None:
         if (config.name, config.state_dir) != (self.config.name, self.config.state_dir):
             raise CannotStart(f"{config.path}: name and state_dir change at a restart only")
+        if config.inline != self.config.inline:
+            raise CannotStart(f"{config.path}: [inline] changes at a restart only")
         kept = {upstream.name for upstream in config.upstreams}
         for name, flow in self.assembly.upstreams.items():
             if name not in kept and not flow.empty:
@@ -242,7 +277,8 @@ class Service:
 
     def _flows(self) -> list[Any]:
         listeners = [listening.flow for listening in self.assembly.listeners.values()]
-        return [self.assembly.site, *self.assembly.upstreams.values(), *listeners]
+        in_line = self._in_line.flows if self._in_line is not None else []
+        return [self.assembly.site, *self.assembly.upstreams.values(), *listeners, *in_line]
 
     def _reach(self, config: Config) -> None:
         """Give each upstream its addresses: those that are numbers, and what the names resolved to last."""
@@ -250,13 +286,22 @@ class Service:
             {name for upstream in config.upstreams for name in upstream.addresses if not is_numeric(name)}
         )
         for upstream in config.upstreams:
-            self._reach_one(upstream.name, upstream.addresses)
+            self._reach_one(upstream)
+        self._guard(config)
 
-    def _reach_one(self, name: str, written: tuple[str, ...]) -> None:
-        addresses: list[str] = []
-        for each in written:
-            addresses += [each] if is_numeric(each) else self._hands.addresses_of(each)
-        self.driver.run(self.assembly.upstreams[name].reach(list(dict.fromkeys(addresses)), this_moment()))
+    def _reach_one(self, upstream: UpstreamConfig) -> None:
+        self.driver.run(self.assembly.upstreams[upstream.name].reach(self._addresses(upstream), this_moment()))
+
+    def _addresses(self, upstream: UpstreamConfig) -> list[str]:
+        found: list[str] = []
+        for each in upstream.addresses:
+            found += [each] if is_numeric(each) else self._hands.addresses_of(each)
+        return list(dict.fromkeys(found))
+
+    def _guard(self, config: Config) -> None:
+        if self._in_line is not None:
+            addresses = {upstream.name: self._addresses(upstream) for upstream in config.upstreams}
+            self._in_line.guard(config, self.assembly.upstreams, addresses.__getitem__)
 
     def _resolved(self, name: str, addresses: list[str]) -> None:
         if self._stopping or not self._hands.learn(name, addresses):
@@ -264,7 +309,8 @@ class Service:
         self.driver.run([self._hands.remember(name)])
         for upstream in self.config.upstreams:
             if name in upstream.addresses:
-                self._reach_one(upstream.name, upstream.addresses)
+                self._reach_one(upstream)
+        self._guard(self.config)
 
     def _unresolved(self, name: str, why: str) -> None:
         if self._stopping:
@@ -280,6 +326,10 @@ class Service:
         self._tick = self._reactor.callLater(TICK, self._ticked)
         self.driver.tick()
         moment = this_moment()
+        if self._rounds.tick(moment):
+            self._supervisor.alive(moment.now)
+            if self._in_line is not None:
+                self._in_line.beats(moment)
         self._names.tick(moment.now)
         self.driver.run(self._clock.look(moment))
         self.driver.run(self._witness.look(moment))
@@ -347,6 +397,8 @@ def tell(line: Tell) -> None:
 def _advice(error: OSError) -> str:
     if error.errno == 98:
         return "another program has it: end that one, or choose another port"
+    if error.errno == 1:
+        return "start it with systemctl start locum"
     if error.errno == 13:
         return "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
     return "check 'bind' in [[listen]]"

@@ -5,6 +5,7 @@ Anything that keeps it from starting is one line and exit status 2.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from contextlib import suppress
@@ -29,6 +30,7 @@ for a commit is better than twenty that wait for pieces of it.
 def run(config: Config, log_format: log.LogFormat = "text") -> int:
     """Run the appliance until it is told to stop; the exit status."""
     log.set_up(log_format)
+    faulthandler.enable()  # a watchdog's SIGABRT says into the log where every thread stood
     sys.setswitchinterval(SWITCH_INTERVAL)
     stay_on_one_cpu()
     try:

@@ -14,12 +14,12 @@ from typing import Any
 from appliance import __version__
 from appliance.assembly import Assembly
 from appliance.keeper import Keeper
+from appliance.outbox_deeds import row_of
 from proxy.upstream import Upstream
 from storage import signed
 from storage.checkpoints import Checkpoint
-from storage.outbox import Outbox, OutboxCounts, OutboxRow
+from storage.outbox import Outbox, OutboxCounts
 from storage.reader import Reader
-from storage.records import OutboxState
 
 
 def instant(milliseconds: int | None) -> str | None:
@@ -31,7 +31,7 @@ def instant(milliseconds: int | None) -> str | None:
 
 
 class StatusBoard:
-    """Answers the questions of `locum status`, `locum devices` and `locum outbox list`."""
+    """Answers the questions of `locum status`, `locum devices` and `locum outbox show`."""
 
     def __init__(
         self,
@@ -96,15 +96,6 @@ class StatusBoard:
             )
         return rows
 
-    def outbox_rows(self, state: str | None, limit: int | None) -> list[dict[str, Any]]:
-        """The rows of `locum outbox list`."""
-        rows = (
-            self._outbox.list(limit=limit)
-            if state is None
-            else self._outbox.list(states=[OutboxState(state)], limit=limit)
-        )
-        return [_row(row) for row in rows]
-
     def outbox_detail(self, seq: int) -> dict[str, Any]:
         """The object of `locum outbox show`; LookupError if the record has left meanwhile."""
         detail = self._outbox.show(seq)
@@ -112,7 +103,7 @@ class StatusBoard:
             raise LookupError(seq)
         facts = detail.facts
         return {
-            **_row(detail.row),
+            **row_of(detail.row),
             "dialect": detail.dialect,
             "order_key": detail.order_key,
             "first_try": instant(detail.row.first_try),
@@ -156,19 +147,3 @@ def _signed(newest: Checkpoint | None) -> dict[str, Any] | None:
 
 def _counts(counts: OutboxCounts) -> dict[str, Any]:
     return {**asdict(counts), "oldest": instant(counts.oldest)}
-
-
-def _row(row: OutboxRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "seq": row.seq,
-        "state": row.state.value,
-        "upstream": row.upstream,
-        "device": row.device,
-        "kind": row.kind or row.event,
-        "pages": row.pages,
-        "at": instant(row.at),
-        "tries": row.tries,
-        "next_try": instant(row.next_try),
-        "reason": row.reason,
-    }

@@ -106,6 +106,11 @@ def newest(state_dir: Path) -> Mark | None:
     return max((mark for mark in (signed, head) if mark is not None), key=attrgetter("seq"), default=None)
 
 
+def heard_of(state_dir: Path) -> frozenset[str]:
+    """The digests of the checkpoints in `checkpoints.log`, of each ledger that was here."""
+    return frozenset(each.digest for each in lines_in(tail(state_dir / NAME)))
+
+
 def tail(file: Path) -> str:
     """The end of a file, where more than MOST_MISSING checkpoints have room; "" if it cannot be read."""
     try:

@@ -7,6 +7,7 @@ given in answer to `Kept`. The driver runs neither earlier, and neither at all w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from storage.records import NOBODY, Keepable, Personal
@@ -42,13 +43,22 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Whom the other end is to see, in line: a device's address, and its port; 0: any."""
+
+    address: str
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
-    """Open a datagram channel to one address; `owner` is told what comes in."""
+    """Open a datagram channel to one address; `owner` is told what comes in. `source` None: as this machine."""
 
     channel: Channel
     owner: Flow
     address: str
     port: int
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Tls:
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Open a stream to one address; `owner` is told `Connected`, `Received`, `Closed`. `timeout`: seconds, TLS
-    handshake included.
+    handshake included. `source` None: as this machine.
     """
 
     channel: Channel
@@ -77,6 +87,7 @@ class Connect:
     port: int
     timeout: float
     tls: Tls | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +128,32 @@ class Tell:
     alarm: str = ""
 
 
-Command = Keep | Send | Open | Connect | Close | Verify | Tell
+class Side(StrEnum):
+    """Where a frame comes from or goes to, in line."""
+
+    COPIERS = "copiers"
+    SERVERS = "servers"
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send an Ethernet frame as it is, to one side only."""
+
+    side: Side
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFrames:
+    """Tell the flow of this side's frames: those of ARP and neighbour discovery that are from or about `addresses`
+    (4 or 16 octets each), all from the MAC addresses `stations`, and all IP packets from the addresses `senders`.
+    Replaces what was watched before.
+    """
+
+    side: Side
+    addresses: frozenset[bytes]
+    stations: frozenset[bytes] = frozenset()
+    senders: frozenset[bytes] = frozenset()
+
+
+Command = Keep | Send | Open | Connect | Close | Verify | Tell | SendFrame | WatchFrames

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.commands import Command
+from proxy.commands import Command, Side
 from storage.answers import Outcome
 
 Peer = tuple[str, int, str]
@@ -119,7 +119,16 @@ class Ticked:
     at: Moment
 
 
-Event = Received | Connected | Closed | Refused | Kept | NotKept | Verified | Ticked
+@dataclass(frozen=True, slots=True)
+class FrameReceived:
+    """An Ethernet frame that is watched (`WatchFrames`) came in on one side, its 802.1Q tag in place."""
+
+    side: Side
+    data: bytes
+    at: Moment
+
+
+Event = Received | Connected | Closed | Refused | Kept | NotKept | Verified | Ticked | FrameReceived
 
 
 class Flow(Protocol):

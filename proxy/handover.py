@@ -54,8 +54,6 @@ class Handover(ABC):
 
     marks_when_taken = True
     """Whether records are marked as sent the moment they are taken; else the dialect does it, before it sends them."""
-    wants_facts = False
-    """Whether records are sent by what the ledger knows of them, instead of by the device's own bytes."""
     repeats_are_known = True
     """Whether the server can recognise a record that it is sent twice; else a lost answer leaves it in doubt."""
 
@@ -83,6 +81,11 @@ class Handover(ABC):
     @abstractmethod
     def cut_records(self) -> list[tuple[OutboxItem, Waiter | None]]:
         """Stop waiting for the answers to the records in flight; gives them with who waited."""
+
+    @property
+    def wants_facts(self) -> bool:
+        """Whether what the ledger knows of a record is needed to send it, beside the device's own bytes."""
+        return False
 
     def order_key(self, device: str, session: str, card: str, user: str) -> str:
         """Records that share this are sent one after the other: those of a session, where the dialect has no other."""

@@ -6,17 +6,24 @@ each is the dialect's to keep. (RADIUS has two ports an address, each with a lif
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from proxy.commands import Source
+from proxy.lender import same_version
 
-class Host(Protocol):
+
+class Addressed(Protocol):
+    address: str
+
+
+class Host(Addressed, Protocol):
     """One address of a server."""
 
-    address: str
     failed: bool
 
 
+A = TypeVar("A", bound=Addressed)
 H = TypeVar("H", bound=Host)
 
 
@@ -48,6 +55,10 @@ class Hosts(Generic[H]):
     def use(self, host: H) -> None:
         self._used = host
 
+    def towards(self, source: Source | None) -> H:
+        """The one to speak to from here: the one in use, or where that is of another IP version, one of this."""
+        return self.used if source is None else nearest(source, self.used, self._all, lambda host: host.failed)
+
     def at(self, address: str) -> H | None:
         """The host with this address; None if it is not used any more."""
         return next((host for host in self._all if host.address == address), None)
@@ -55,3 +66,11 @@ class Hosts(Generic[H]):
     def alive(self) -> list[H]:
         """Those that have not failed, as far as is known."""
         return [host for host in self._all if not host.failed]
+
+
+def nearest(source: Source, used: A, every: Sequence[A], failed: Callable[[A], bool]) -> A:
+    """`used` if it can be spoken to from `source`; else another that can, one that has not failed if there is one."""
+    if same_version(used.address, source.address):
+        return used
+    others = [host for host in every if same_version(host.address, source.address)]
+    return next((host for host in others if not failed(host)), others[0] if others else used)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from proxy.asking import CardQuestion
-from proxy.commands import Command, Keep, Tell
+from proxy.commands import Command, Keep, Source, Tell
 from proxy.events import Kept, Moment
 from proxy.handover import Handover
+from proxy.lender import Lender
 from proxy.link import Link, Signal, State
 from storage.records import Note, OutageStep
 
@@ -29,7 +30,7 @@ class Upstream(Handover):
     """The dialect-free half of an upstream. Times as in `Moment`, `answer_timeout` in seconds.
 
     `before_subscribers` is told of a change of state first. `trouble`: what is wrong although the server answers, in
-    words, for status; "" nothing.
+    words, for status; "" nothing. `lender`: in line, as whom Locum speaks for itself; None: it does not stand there.
     """
 
     def __init__(self, name: str, dialect: str, link: Link, window: int) -> None:
@@ -40,6 +41,7 @@ class Upstream(Handover):
         self.before_subscribers: Callable[[Upstream, Moment], list[Command]] = lambda upstream, at: []
         self.answer_timeout = 3.0
         self.trouble = ""
+        self.lender: Lender | None = None
 
     @abstractmethod
     def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
@@ -60,6 +62,18 @@ class Upstream(Handover):
     def ask_card(self, question: CardQuestion, at: Moment) -> list[Command]:
         """Ask the server whose card this is. Only for a server that listeners of other dialects may have."""
         raise NotImplementedError(f"a {self.dialect} server is not asked about cards")
+
+    def device_spoke(self, address: str, at: Moment) -> list[Command]:
+        """A device that is known here has sent something: in line its address may be borrowed."""
+        return [] if self.lender is None else self.lender.heard(address, at)
+
+    def may_speak(self, server: str) -> bool:
+        """Whether there is somebody as whom to speak to this address for Locum itself."""
+        return self.lender is None or self.lender.towards(server) is not None
+
+    def own_source(self, server: str) -> Source | None:
+        """The source of what Locum itself sends to this address; None: its own."""
+        return None if self.lender is None else self.lender.towards(server)
 
     @property
     def contact_holds(self) -> bool:

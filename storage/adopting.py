@@ -1,9 +1,9 @@
 """Putting a ledger from elsewhere in place: an old disk's, a backup, or a copy.
 
-The file is copied with its WAL, as bytes, and nothing is written to it: an old disk may be mounted read-only, and it is
-evidence. The copy is checked, marked as an older copy if it is known to be one, and takes the ledger's place as
-`replacing.py` has it; the ledger that was there is set aside. What follows from it is found out at the next start
-(`inheriting.py`), whoever put the file there.
+The file is copied with its WAL, as bytes, and nothing beside it is opened or written: an old disk may be mounted
+read-only, and it is evidence. The copy is checked, marked as an older copy if it is known to be one, and takes the
+ledger's place as `replacing.py` has it; the ledger that was there is set aside. What follows from it is found out at
+the next start (`inheriting.py`), whoever put the file there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import copies, database, keeping, replacing, times
-from storage.errors import LedgerBroken, LedgerInUse, LedgerMissing, StorageError, translated
+from storage.errors import LedgerBroken, LedgerInUse, LedgerMissing, LedgerTooNew, StorageError, translated
 from storage.locking import give_to_owner, held, in_use
 from storage.verifying import opening
 from storage.witness import Mark
@@ -70,8 +70,7 @@ def adopt(
         try:
             replacing.finish_interrupted(path)
             _refuse_while_records_wait(path, anyway)
-            damaged = _look_at(source)
-            return _put_here(path, source, now, verify, damaged, anyway, older, witness)
+            return _put_here(path, source, now, verify, anyway, older, witness)
         except (sqlite3.Error, OSError) as error:
             raise translated(error, path) from error
 
@@ -81,7 +80,6 @@ def _put_here(
     source: Path,
     now: int,
     verify: Callable[[Path], str],
-    damaged: str,
     anyway: bool,
     older: bool,
     witness: Mark | None,
@@ -89,7 +87,7 @@ def _put_here(
     fresh = replacing.to_build(path, replacing.ADOPTED)
     try:
         _copy(source, fresh)
-        words = _made_sound(fresh, source, now, damaged, anyway)
+        words = _made_sound(fresh, source, now, _look_at(fresh, source), anyway)
         wrong = verify(fresh)
         if wrong and not anyway:
             raise CannotAdopt(f"{source} does not verify: {wrong}; --anyway adopts it all the same")
@@ -109,28 +107,43 @@ def _put_here(
 
 
 def _copy(source: Path, fresh: Path) -> None:
-    total = sum(each.stat().st_size for each in _beside(source) if each.exists())
+    try:
+        total = sum(each.stat().st_size for each in _beside(source) if each.exists())
+    except OSError as error:
+        raise _unreadable(error, source) from error
     replacing.demand_room(fresh.parent, total)
     for each, copied in zip(_beside(source), _beside(fresh), strict=True):
         if not each.exists():
             continue
+        try:
+            old = each.open("rb")
+        except OSError as error:
+            raise _unreadable(error, each) from error
         descriptor = os.open(copied, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with each.open("rb") as old, os.fdopen(descriptor, "wb") as new:
+        with old, os.fdopen(descriptor, "wb") as new:
             give_to_owner(descriptor, fresh.parent)
             shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _unreadable(error: OSError, source: Path) -> CannotAdopt:
+    return CannotAdopt(f"{source} cannot be read ({error.strerror or error}); look at its owner, its mode and its disk")
 
 
 def _beside(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(path.name + ending) for ending in _BESIDE)
 
 
-def _look_at(source: Path) -> str:
-    """Refuse what is no whole ledger; how it is damaged, if that keeps it from being looked at."""
+def _look_at(fresh: Path, source: Path) -> str:
+    """Refuse what is no whole ledger; how it is damaged, if that keeps it from being looked at. Only the copy is
+    opened: SQLite would write to the files beside the source.
+    """
     try:
-        with opening.opened(source) as copy:
+        with opening.opened(fresh) as copy:
             kind = copies.said_by(copy.connection).get("kind", "")
     except opening.Damaged as error:
         return str(error.__cause__ or error)
+    except (LedgerBroken, LedgerTooNew, opening.CannotVerify) as error:
+        raise type(error)(str(error).replace(str(fresh), str(source))) from error
     if kind not in _WHOLE:
         raise LedgerBroken(f"{source} is an {kind}, not a whole ledger; name an old disk's ledger.db, or a backup")
     return ""

@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 
-from storage import checkpoints, copies, database, keeping, replacing, schema, times
+from storage import checkpoints, copies, database, keeping, places, replacing, schema, times
 from storage.batch import Batch, Chain
-from storage.errors import CannotStore, StorageError, translated
+from storage.errors import CannotStore, LedgerMissing, StorageError, translated
 from storage.ledger import end_of_chain
-from storage.locking import sync
+from storage.locking import held, sync
 from storage.records import Note, Sign
 from storage.repeats import Repeats
 from storage.signing import Signer
+from storage.verifying import opening
 
 DAY = 24 * 3_600_000
 
@@ -44,6 +45,13 @@ _ERASED = """SELECT
 AND NOT EXISTS (SELECT 1 FROM personal p WHERE p.seq = e.seq))
 - (SELECT coalesce(sum(json_extract(data, '$.entries')), 0) FROM notes WHERE note = 'erased' AND seq <= ?1)
 + (SELECT coalesce(sum(json_extract(data, '$.erased')), 0) FROM notes WHERE note = 'archive' AND seq <= ?1)"""
+
+_ARCHIVED_IN = """SELECT json_extract(data, '$.hash') FROM notes
+WHERE note = 'archive' AND json_extract(data, '$.through') = ?"""
+_USED = (
+    "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+)
+_SHARE = "SELECT total(length(body)) FILTER (WHERE seq <= ?) / max(total(length(body)), 1) FROM entries"
 
 
 class CannotArchive(StorageError):
@@ -81,17 +89,18 @@ def archive(
 
     Raises CannotArchive, or another StorageError; the ledger is as it was then.
     """
-    _refuse_place(dest)
-    opened = database.open_writer(path, now)
+    refuse(path, dest)
+    opened = database.open_writer(path, now, recovers=False)
     stamp = times.compact(now)
     try:
         size = database.bytes_on_disk(path)
         with closing(opened.connection) as source:
             plan = _plan(source, before, now)
             replacing.emptied_wal(source, path)
-            _demand_room(path, dest, size)
+            _demand_room(source, path, dest, plan)
             tell("writing the archive")
-            _write_archive(source, dest, plan, now)
+            with _about(dest):
+                _write_archive(source, dest, plan, now)
             with _removed_on_failure(dest), dest.open("rb") as stream:
                 tell("writing the ledger that goes on")
                 digest = file_digest(stream, "sha256").hexdigest()
@@ -113,11 +122,45 @@ def archive(
     return Archived(entries, plan.first, plan.through, digest, plan.erased, size, database.bytes_on_disk(path))
 
 
-def _refuse_place(dest: Path) -> None:
-    if dest.exists() or dest.is_symlink():
-        raise CannotArchive(f"{dest} is there already; name a file that is not")
-    if not dest.parent.is_dir():
-        raise CannotArchive(f"there is no folder {dest.parent}; make it, or name another")
+def refuse(path: Path, dest: Path) -> None:
+    """Raises a StorageError if there can be no archive at `dest`, before anything is done. An archiving that was cut
+    off when the archive was made and the ledger had only to get its place is completed first.
+    """
+    if not path.exists():
+        raise LedgerMissing(f"there is no ledger {path}; name its state directory")
+    with held(path):
+        try:
+            replacing.finish_interrupted(path)
+        except OSError as error:
+            raise translated(error, path) from error
+    if dest.is_file():
+        _refuse_what_is_there(path, dest)
+    places.try_out(dest)
+
+
+def _refuse_what_is_there(path: Path, dest: Path) -> None:
+    """Raises CannotArchive if `dest` is an archive of this ledger, made by an archiving that was cut off."""
+    try:
+        with opening.opened(dest) as there:
+            said = copies.said_by(there.connection)
+            last = there.connection.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
+        if said.get("kind") != "archive" or last is None:
+            return
+        with database.reading(path) as ledger:
+            still = ledger.execute("SELECT 1 FROM entries WHERE seq = ? AND hash = ?", last).fetchone()
+            gone = ledger.execute(_ARCHIVED_IN, last[:1]).fetchall()
+    except (StorageError, sqlite3.Error):
+        return
+    if still:
+        raise CannotArchive(
+            f"{dest} is an archive of this ledger through entry {last[0]} from an archiving that was cut off, and the "
+            "ledger still has all of it; delete that file, or name another, and archive again"
+        )
+    if (last[1].hex(),) in gone:
+        raise CannotArchive(
+            f"{dest} is the archive of this ledger through entry {last[0]}, whole, and the ledger goes on from there; "
+            "keep it, and to archive more name another file"
+        )
 
 
 def _plan(source: sqlite3.Connection, before: int, now: int) -> _Plan:
@@ -155,16 +198,35 @@ def _refuse_at_work(source: sqlite3.Connection, through: int, now: int) -> None:
         )
 
 
-def _demand_room(path: Path, dest: Path, size: int) -> None:
-    here = path.parent.stat().st_dev == dest.parent.stat().st_dev
-    if not here:
-        replacing.demand_room(dest.parent, size)
-    replacing.demand_room(path.parent, size)
+def _demand_room(source: sqlite3.Connection, path: Path, dest: Path, plan: _Plan) -> None:
+    """What an entry takes is taken to be in proportion to its body."""
+    used = source.execute(_USED).fetchone()[0]
+    share = source.execute(_SHARE, (plan.through,)).fetchone()[0]
+    try:
+        if path.parent.stat().st_dev == dest.parent.stat().st_dev:
+            replacing.demand_room(path.parent, used)
+        else:
+            replacing.demand_room(dest.parent, round(used * share))
+            replacing.demand_room(path.parent, round(used * (1 - share)))
+    except OSError as error:
+        raise translated(error, path) from error
+
+
+@contextmanager
+def _about(dest: Path) -> Iterator[None]:
+    """What goes wrong within a `with` is about the archive's disk, not the ledger's."""
+    try:
+        yield
+    except OSError as error:
+        raise places.unwritable(error, dest) from error
+    except sqlite3.Error as error:
+        if places.ran_out(error, dest.parent):
+            raise places.full(error, dest) from error
+        raise
 
 
 def _write_archive(source: sqlite3.Connection, dest: Path, plan: _Plan, now: int) -> None:
-    unfinished = dest.with_name(dest.name + ".unfinished")
-    replacing.discard(unfinished)
+    unfinished = places.begin(dest)
     said = {
         "kind": "archive",
         "made_at": times.text(now),

@@ -13,42 +13,36 @@ from contextlib import closing
 from hashlib import file_digest
 from pathlib import Path
 
-from storage import copies, database, keeping, replacing
-from storage.errors import CannotStore, StorageError, translated
-from storage.locking import create_private, sync
+from storage import copies, database, keeping, places, replacing
+from storage.errors import CannotStore, StorageError, says_corrupt, translated
+from storage.locking import sync
 
 _PAGES = 2_000
 
 
-class CannotBackUp(StorageError):
-    """There can be no backup at this place; the text is one line."""
-
-
-def refuse_place(dest: Path) -> None:
-    """Raises CannotBackUp where a backup cannot be put, before anything is done."""
-    if dest.exists() or dest.is_symlink():
-        raise CannotBackUp(f"{dest} is there already; name a file that is not")
-    if not dest.parent.is_dir():
-        raise CannotBackUp(f"there is no folder {dest.parent}; make it, or name another")
-
-
 def refuse(path: Path, dest: Path) -> None:
     """Raises a StorageError where the ledger cannot be backed up to `dest`, before anything is done or noted."""
-    refuse_place(dest)
+    places.try_out(dest)
     try:
         replacing.demand_room(dest.parent, database.bytes_on_disk(path))
     except OSError as error:
-        raise translated(error, dest) from error
+        raise places.unwritable(error, dest) from error
 
 
-def backup(path: Path, dest: Path, backup_id: str, made_at: str, tell: Callable[[int, int], None]) -> str:
-    """Copy the ledger to `dest` as the backup `backup_id`; `tell` hears how many pages of how many are copied. Returns
-    the copy's SHA-256 in hex. `made_at`: ISO 8601.
+def backup(
+    path: Path,
+    dest: Path,
+    backup_id: str,
+    made_at: str,
+    tell: Callable[[int, int], None],
+    noted: Callable[[str], object] = str,
+) -> str:
+    """Copy the ledger to `dest` as the backup `backup_id`; `tell` hears how many pages of how many are copied, `noted`
+    the copy's SHA-256 in hex, when it is whole and has not got its name yet: if it raises, there is no backup. Returns
+    the same. `made_at`: ISO 8601.
 
     Raises StorageError; nothing is left at `dest` then.
     """
-    refuse_place(dest)
-    unfinished = dest.with_name(dest.name + ".unfinished")
     said = {
         "kind": "backup",
         "backup": backup_id,
@@ -57,22 +51,31 @@ def backup(path: Path, dest: Path, backup_id: str, made_at: str, tell: Callable[
         "personal": "whole",
         "pseudonymised": "0",
     }
+    unfinished = places.begin(dest)
     try:
-        replacing.discard(unfinished)
         replacing.demand_room(dest.parent, database.bytes_on_disk(path))
-        create_private(unfinished)
         _copy(path, unfinished, said, tell)
         sync(unfinished)
         with unfinished.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
+        noted(digest)
         unfinished.rename(dest)
         sync(dest.parent)
     except BaseException as error:
         replacing.discard(unfinished)
-        if isinstance(error, sqlite3.Error | OSError):
-            raise translated(error, dest) from error
+        if isinstance(error, sqlite3.Error):
+            raise _failed(error, path, dest) from error
+        if isinstance(error, OSError):
+            raise places.unwritable(error, dest) from error
         raise
     return digest
+
+
+def _failed(error: sqlite3.Error, path: Path, dest: Path) -> StorageError:
+    """Damage is the ledger's, and it is the copy that cannot be written."""
+    if places.ran_out(error, dest.parent):
+        return places.full(error, dest)
+    return translated(error, path if says_corrupt(error) else dest)
 
 
 def _copy(path: Path, unfinished: Path, said: dict[str, str], tell: Callable[[int, int], None]) -> None:

@@ -20,6 +20,7 @@ from storage import migrations, proof, replacing, salvage, space, times
 from storage.errors import (
     CannotStore,
     LedgerBroken,
+    LedgerDamaged,
     LedgerMissing,
     LedgerTooNew,
     LedgerTooOld,
@@ -51,14 +52,18 @@ class Opened:
     words: tuple[str, ...]
 
 
-def open_writer(path: Path, now: int, steps: Sequence[migrations.Step] = migrations.STEPS) -> Opened:
-    """Open or create the ledger for its one writer. `now` in ms names files that are set aside or copied.
+def open_writer(
+    path: Path, now: int, steps: Sequence[migrations.Step] = migrations.STEPS, recovers: bool = True
+) -> Opened:
+    """Open or create the ledger for its one writer. `now` in ms names files that are set aside or copied. What is
+    damaged is recovered, or with `recovers` False refused.
 
-    Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken (not a ledger at all); nothing is changed then.
+    Raises CannotStore, LedgerTooNew, LedgerInUse, LedgerDamaged or LedgerBroken (not a ledger at all); nothing is
+    changed then.
     """
     lock = hold(path)
     try:
-        connection, words = _open_sound(path, now, steps)
+        connection, words = _open_sound(path, now, steps, recovers)
     except (sqlite3.Error, OSError) as error:
         os.close(lock)
         raise translated(error, path) from error
@@ -126,7 +131,9 @@ def _too_new(path: Path, number: int, known: int) -> LedgerTooNew:
     )
 
 
-def _open_sound(path: Path, now: int, steps: Sequence[migrations.Step]) -> tuple[sqlite3.Connection, list[str]]:
+def _open_sound(
+    path: Path, now: int, steps: Sequence[migrations.Step], recovers: bool
+) -> tuple[sqlite3.Connection, list[str]]:
     words = replacing.finish_interrupted(path)
     create_private(path)
     try:
@@ -137,7 +144,12 @@ def _open_sound(path: Path, now: int, steps: Sequence[migrations.Step]) -> tuple
         if not says_corrupt(error):
             raise
         cause = str(error)
-    words.append(recover(path, now, cause))
+    if not recovers:
+        raise LedgerDamaged(
+            f"the ledger {path} is damaged ({cause}), and nothing was done; recover it: locum ledger repair"
+        )
+    recovered = recover(path, now, cause)
+    words += [recovered.words, *recovered.lost]
     try:
         return _open_checked(path, now, steps, words)
     except _Damaged as damage:
@@ -242,19 +254,21 @@ def _check_part(connection: sqlite3.Connection, part: str) -> None:
 
 def _check_chain_end(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute(
-        "SELECT seq, body, prev_hash, hash FROM entries ORDER BY seq DESC LIMIT ?", (_CHAIN_END,)
+        "SELECT seq, CAST(body AS BLOB), prev_hash, hash FROM entries ORDER BY seq DESC LIMIT ?", (_CHAIN_END,)
     ).fetchall()
-    changed = [seq for seq, body, prev_hash, own_hash in rows if proof.entry_hash(prev_hash, body.encode()) != own_hash]
+    changed = [seq for seq, body, prev_hash, own_hash in rows if proof.entry_hash(prev_hash, body) != own_hash]
     if not changed:
         return []
     return [f"the ledger was changed by another hand: entry {changed[-1]} does not fit its hash; find out whose"]
 
 
-def recover(path: Path, now: int, cause: str) -> str:
-    """Recover what can be read of the ledger into a new file in its place; the line that says so. Only for whoever
-    holds its lock. Raises sqlite3.Error or OSError.
+def recover(path: Path, now: int, cause: str, *, begin_anew: bool = True) -> salvage.Recovered:
+    """Recover what can be read of the ledger into a new file in its place; lines that say so. Only for whoever holds
+    its lock. If no entry can be read, a new ledger begins with `begin_anew`, so that a start can keep what comes.
+
+    Raises salvage.NothingRead, sqlite3.Error or OSError.
     """
-    return salvage.salvage(path, now, cause, new_file)
+    return salvage.salvage(path, now, cause, new_file, begin_anew=begin_anew)
 
 
 def new_file(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from functools import wraps
@@ -16,6 +18,7 @@ from typing import ParamSpec, TypeVar
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
 
+_ALMOST_NO_ROOM = 1 << 20
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CANNOT = {
     sqlite3.SQLITE_FULL: "the disk is full; make space there",
@@ -63,6 +66,10 @@ class LedgerBroken(StorageError):
     """The file is damaged, or no ledger at all."""
 
 
+class LedgerDamaged(StorageError):
+    """The file is a ledger, and damaged; it was left as it is."""
+
+
 def primary_code(error: sqlite3.Error) -> int:
     """SQLite's primary result code of an error; 0 where Python raised it by itself."""
     code: int = getattr(error, "sqlite_errorcode", 0) or 0
@@ -91,15 +98,27 @@ def translated(error: sqlite3.Error | OSError, path: Path | None = None) -> Stor
     """The error of ours that an error of SQLite's or of the operating system's stands for; `path`: the ledger's."""
     where = f"the ledger {path}" if path is not None else "the ledger"
     if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return CannotStore(f"cannot store in {where}: {_CANNOT[sqlite3.SQLITE_FULL]} ({error.strerror})")
         return CannotStore(
             f"cannot store in {where}: {error.strerror or error}; look at its folder, owner, mode and space"
         )
     if says_corrupt(error):
-        return LedgerBroken(f"{where} is damaged ({error}); start Locum again to recover what can be read")
-    advice = _CANNOT.get(primary_code(error))
+        return LedgerBroken(f"{where} is damaged ({error}); stop Locum, then recover it: locum ledger repair")
+    # On a full disk SQLite cannot make its index of the WAL either, and calls that an I/O error.
+    full = primary_code(error) == sqlite3.SQLITE_IOERR and path is not None and _without_room(path.parent)
+    advice = _CANNOT.get(sqlite3.SQLITE_FULL if full else primary_code(error))
     if advice is not None:
         return CannotStore(f"cannot store in {where}: {advice} ({error})")
     return StorageError(f"{where} refused a statement ({error}); please report this")
+
+
+def _without_room(folder: Path) -> bool:
+    try:
+        told = os.statvfs(folder)
+    except OSError:
+        return False
+    return told.f_bavail * told.f_frsize < _ALMOST_NO_ROOM
 
 
 def blames_the_value(error: Exception) -> bool:

@@ -15,9 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from storage import copies, database
-from storage.errors import translated
+from storage.checkpoints import Checkpoint
+from storage.errors import StorageError, translated
 from storage.ledger import Ledger
-from storage.records import Delivery, Keepable, Note, OutboxState, Remember
+from storage.records import Delivery, Keepable, Note, OutboxState, Remember, Sign
 from storage.signing import Signer
 from storage.witness import Mark
 
@@ -28,6 +29,10 @@ _SETTLED = "settled-mark"
 _AT_ONCE = 512
 _WHY = "from an older copy of the ledger: it may have been delivered since"
 _UNSENT = "SELECT seq, upstream, state, tries FROM outbox WHERE state IN ('waiting', 'rejected') ORDER BY seq"
+
+
+class Unsettled(StorageError):
+    """The ledger is an older copy, on which no start has acted yet. The text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,49 +49,79 @@ class _Origin:
 
 
 def settle_origin(
-    ledger: Ledger, signer: Signer, last_known: Mark | None, forgetful: Collection[str], now: int
+    ledger: Ledger,
+    signer: Signer,
+    last_known: Mark | None,
+    forgetful: Collection[str],
+    now: int,
+    heard_of: Collection[str] = (),
 ) -> list[str]:
     """Note that a ledger was adopted or restored, and put in doubt what may have been delivered since. To be called
     after `Ledger.open` and before `settle_sent`, each time; it does nothing for a ledger that simply goes on.
 
     `last_known`: the newest entry that this box knows of its ledger; `forgetful`: the upstreams whose servers
-    cannot recognise a repeat. Returns lines for App.Log. Raises StorageError.
+    cannot recognise a repeat; `heard_of`: the digests of the checkpoints that this box knows, of any ledger that it
+    had. Returns lines for App.Log. Raises StorageError.
     """
     with database.reading(ledger.path) as reader:
         try:
-            origin = _look(reader, signer, last_known)
+            origin = _look(reader, signer, last_known, heard_of)
         except sqlite3.Error as error:
             raise translated(error, ledger.path) from error
-    words = []
+    words, through = [], ledger.head[0]
     if origin.came_from:
         settled = [] if origin.older else _settled(last_known)
         words.append(_adopted(ledger, signer, origin.came_from, settled, now))
     elif not origin.known:
         ledger.commit([Remember(INSTALLATION, signer.installation)])
     if origin.older:
-        words.append(_restored(ledger, origin, last_known, forgetful, now))
+        words.append(_restored(ledger, origin, through, last_known, forgetful, now))
     return words
 
 
-def _look(reader: sqlite3.Connection, signer: Signer, last_known: Mark | None) -> _Origin:
+def kept_for_start(
+    reader: sqlite3.Connection, signer: Signer, last_known: Mark | None, heard_of: Collection[str] = ()
+) -> list[Keepable]:
+    """What has to be kept before anything is done to a ledger on which no appliance runs, so that the next start still
+    finds out where it comes from. Arguments as for `settle_origin`.
+
+    Raises Unsettled for an older copy, or sqlite3.Error.
+    """
+    origin = _look(reader, signer, last_known, heard_of)
+    if origin.older:
+        raise Unsettled(
+            f"this ledger is an older copy ({origin.older}), and what follows from it is not settled yet; start the "
+            "appliance on it once (locum run), then give this command again"
+        )
+    if not origin.came_from:
+        return []
+    return [Remember(INSTALLATION, origin.came_from), *_settled(last_known)]
+
+
+def _look(reader: sqlite3.Connection, signer: Signer, last_known: Mark | None, heard_of: Collection[str]) -> _Origin:
     before = _memory(reader, INSTALLATION) or _last_signer(reader)
     another = before if before not in ("", signer.installation) else ""
     said = copies.said_by(reader)
     older = "it is a backup" if said.get("kind") == "backup" else ""
-    if not older and last_known is not None and _concerns(reader, signer, last_known, another):
+    if not older and last_known is not None and _concerns(reader, signer, last_known, another, heard_of):
         older = copies.beyond(reader, last_known)
     return _Origin(bool(_memory(reader, INSTALLATION)), another, older, said.get("backup", ""), bool(said))
 
 
-def _concerns(reader: sqlite3.Connection, signer: Signer, known: Mark, another: str) -> bool:
-    """Whether what this box knows is about this ledger: not if it comes from another box and was never signed here,
-    and not once more when it was settled before.
+def _concerns(reader: sqlite3.Connection, signer: Signer, known: Mark, another: str, heard_of: Collection[str]) -> bool:
+    """Whether what this box knows is about this ledger: not if it comes from another box and was neither signed nor
+    adopted here before, and not once more when it was settled before.
     """
     if _memory(reader, _SETTLED) == known.text:
         return False
     query = "SELECT 1 FROM checkpoints WHERE public_key = ? AND seq <= ? LIMIT 1"
     signed_here = reader.execute(query, (known.key or signer.public_key, known.seq))
-    return not another or signed_here.fetchone() is not None
+    if not another or signed_here.fetchone() is not None:
+        return True
+    last = reader.execute(
+        "SELECT number, seq, body, signature, public_key FROM checkpoints ORDER BY number DESC LIMIT 1"
+    )
+    return any(Checkpoint(*row).digest in heard_of for row in last)
 
 
 def _memory(reader: sqlite3.Connection, key: str) -> str:
@@ -112,12 +147,15 @@ def _adopted(ledger: Ledger, signer: Signer, came_from: str, settled: list[Keepa
     return f"this ledger was begun by the installation {came_from} and goes on here; it is noted as adopted"
 
 
-def _restored(ledger: Ledger, origin: _Origin, last_known: Mark | None, forgetful: Collection[str], now: int) -> str:
+def _restored(
+    ledger: Ledger, origin: _Origin, through: int, last_known: Mark | None, forgetful: Collection[str], now: int
+) -> str:
+    """`through`: the last entry that the copy had."""
     with database.reading(ledger.path) as reader:
         rows = reader.execute(_UNSENT).fetchall()
     data: dict[str, str | int] = {
         "backup": origin.backup,
-        "through": ledger.head[0],
+        "through": through,
         "why": origin.older,
         "waiting": len(rows),
     }
@@ -125,7 +163,8 @@ def _restored(ledger: Ledger, origin: _Origin, last_known: Mark | None, forgetfu
     deliveries = [_maybe_delivered(now, *row, in_doubt=row[1] in forgetful) for row in rows]
     for start in range(0, len(deliveries), _AT_ONCE):
         ledger.commit(deliveries[start : start + _AT_ONCE])
-    ledger.commit(_settled(last_known))
+    # With a signature of its own, what was signed before it was put here no longer stands for the newest that is known.
+    ledger.commit([*_settled(last_known), Sign(now)])
     if origin.marked:
         _forget_mark(ledger)
     doubted = sum(row[1] in forgetful for row in rows)

@@ -7,23 +7,25 @@ whole proof is not checked here but by `verify`.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import copies, database, migrations, proof, replacing, space, times
-from storage.errors import LedgerBroken, says_corrupt, translated
-from storage.locking import create_private, held
+from storage import copies, database, mending, migrations, proof, replacing, space, times
+from storage.errors import LedgerBroken, LedgerDamaged, LedgerInUse, LedgerMissing, says_corrupt, translated
+from storage.ledger import Ledger
+from storage.locking import create_private, hold
+from storage.mending import Mended
+from storage.records import AppLogLine
 from storage.verifying import opening
 
 _MOST_FAULTS = 5
 _CHAIN_END = 100
 _REPAIR = "stop the appliance, then: locum ledger repair"
 _VERIFY = "find out who changed it; see: locum ledger verify"
-_COUNTED = "SELECT upstream, state, count(*) FROM outbox GROUP BY upstream, state ORDER BY 1, 2"
-_KEPT_COUNTS = "SELECT upstream, state, records FROM outbox_counts WHERE records <> 0 ORDER BY 1, 2"
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -42,20 +44,12 @@ class Finding:
         return bool(self.cure)
 
 
-@dataclass(frozen=True, slots=True)
-class _Thing:
-    """A table, trigger, index or view, as `sqlite_schema` has it."""
-
-    type: str
-    name: str
-    sql: str
-
-
 def check(path: Path) -> list[Finding]:
     """Look at a ledger file, or at a backup, an archive or an export. Nothing is changed.
 
     Raises LedgerMissing, LedgerTooNew, LedgerBroken (no ledger at all) or another StorageError.
     """
+    _refuse_nothing(path)
     found: list[Finding] = []
     try:
         with opening.opened(path) as copy:
@@ -69,20 +63,34 @@ def check(path: Path) -> list[Finding]:
     return found
 
 
-def repair(path: Path, now: int) -> list[str]:
-    """Put right what `check` finds and can be put right; lines that say what was done, none if nothing was wrong.
+def repair(path: Path, now: int) -> list[Mended]:
+    """Put right what `check` finds and can be put right; what was done, nothing if nothing was wrong. App.Log says it.
 
     A damaged file is set aside and what can be read of it is recovered. `now` in ms. Raises StorageError.
     """
-    with held(path):
+    with _alone(path):
         try:
-            words = replacing.finish_interrupted(path)
+            done = [Mended(words) for words in replacing.finish_interrupted(path)]
             damage = _damage(path)
             if damage:
-                words.append(database.recover(path, now, damage))
-            return words + _put_right(path)
+                recovered = database.recover(path, now, damage, begin_anew=False)
+                done += [Mended(recovered.words), *mending.lost(recovered.lost)]
+            done += _put_right(path)
         except (sqlite3.Error, OSError) as error:
             raise translated(error, path) from error
+    return done + _noted(path, now, done) if done else []
+
+
+def _noted(path: Path, now: int, done: list[Mended]) -> list[Mended]:
+    """Let App.Log say what was done, as a start does; what opening the ledger did by itself."""
+    ledger = Ledger.open(path, now)
+    try:
+        opened = [Mended(words) for words in ledger.words]
+        lines = [*done, *opened]
+        ledger.commit([AppLogLine(now, "error" if each.lost else "warning", each.words) for each in lines])
+    finally:
+        ledger.close()
+    return opened
 
 
 def vacuum(path: Path, now: int) -> tuple[int, int]:
@@ -90,7 +98,7 @@ def vacuum(path: Path, now: int) -> tuple[int, int]:
 
     The new file is built beside the old one: SQLite's own way would need as much, in memory or in another place.
     """
-    with held(path):
+    with _alone(path):
         try:
             replacing.finish_interrupted(path)
             with opening.opened(path):
@@ -103,9 +111,41 @@ def vacuum(path: Path, now: int) -> tuple[int, int]:
                 create_private(fresh)
                 _vacuum_into(connection, fresh)
             replacing.put_in_place(path, replacing.VACUUMED, times.compact(now))
+        except opening.Damaged as error:
+            raise LedgerDamaged(f"the ledger {path} is damaged ({error}); {_REPAIR}") from error
         except (sqlite3.Error, OSError) as error:
             raise translated(error, path) from error
     return before, database.bytes_on_disk(path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """The ledger's lock for the time of a `with`. Raises LedgerMissing, LedgerBroken, LedgerInUse or CannotStore."""
+    if not replacing.is_there(path):
+        _refuse_nothing(path)
+    try:
+        lock = hold(path)
+    except LedgerInUse as error:
+        raise LedgerInUse(f"the appliance runs (it holds the lock of {path}); stop it first") from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _refuse_nothing(path: Path) -> None:
+    """Raises LedgerMissing or LedgerBroken where there is no file, or an empty one."""
+    try:
+        if path.stat().st_size or not path.is_file():
+            return
+    except FileNotFoundError as error:
+        raise LedgerMissing(f"there is no ledger {path}; name a ledger, or start the appliance to begin one") from error
+    except OSError:
+        return
+    raise LedgerBroken(
+        f"the ledger {path} is empty; put the newest backup in its place (locum ledger adopt), or delete it "
+        "and start the appliance to begin a new one"
+    )
 
 
 def _vacuum_into(connection: sqlite3.Connection, fresh: Path) -> None:
@@ -139,7 +179,7 @@ def _pages(connection: sqlite3.Connection) -> Finding:
 def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
     kind = copies.said_by(connection).get("kind", "ledger")
     if kind != "export":
-        missing, strange = _differences(connection)
+        missing, strange = mending.differences(connection)
         yield _schema(connection, missing, strange)
         if any(thing.type == "table" for thing in missing):
             return
@@ -151,7 +191,7 @@ def _inside(connection: sqlite3.Connection, path: Path) -> Iterator[Finding]:
         yield _room(path)
 
 
-def _schema(connection: sqlite3.Connection, missing: list[_Thing], strange: list[_Thing]) -> Finding:
+def _schema(connection: sqlite3.Connection, missing: list[mending.Thing], strange: list[mending.Thing]) -> Finding:
     number = migrations.version(connection)
     known = f"version {number}" if number == migrations.CURRENT else f"version {number}, older than this Locum's"
     if not missing and not strange:
@@ -161,66 +201,35 @@ def _schema(connection: sqlite3.Connection, missing: list[_Thing], strange: list
     return Finding("schema", f"{known}: {'; '.join(named[:_MOST_FAULTS])}", f"{_VERIFY}; then: locum ledger repair")
 
 
-def _differences(connection: sqlite3.Connection) -> tuple[list[_Thing], list[_Thing]]:
-    """What a ledger of this version has and this file has not, and the triggers that it has and ought not to."""
-    number = migrations.version(connection)
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        migrations.migrate(fresh, migrations.STEPS[:number])
-        wanted = _things(fresh)
-    there = _things(connection)
-    kinds = {"table", "trigger", "index", "view"} if number == migrations.CURRENT else {"table", "trigger"}
-    missing = [thing for key, thing in wanted.items() if thing.type in kinds and not _same(thing, there.get(key))]
-    strange = [thing for key, thing in there.items() if thing.type == "trigger" and key not in wanted]
-    return missing, strange
-
-
-def _things(connection: sqlite3.Connection) -> dict[tuple[str, str], _Thing]:
-    rows = connection.execute(
-        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '%sqlite_%' ORDER BY rowid"
-    )
-    return {(kind, name): _Thing(kind, name, sql) for kind, name, sql in rows}
-
-
-def _same(wanted: _Thing, there: _Thing | None) -> bool:
-    """A guard must be what it was word for word; the rest must be there."""
-    return there is not None and (wanted.type != "trigger" or wanted.sql == there.sql)
-
-
 def _outbox(connection: sqlite3.Connection) -> Finding:
-    counted = connection.execute(_COUNTED).fetchall()
+    counted = connection.execute(mending.COUNTED).fetchall()
     lost = connection.execute(
         "SELECT count(*) FROM outbox WHERE NOT EXISTS (SELECT 1 FROM entries WHERE entries.seq = outbox.seq)"
     ).fetchone()[0]
     records = sum(row[2] for row in counted)
     if lost:
-        return Finding("outbox", f"{lost} of {records} records have no entry", _VERIFY)
-    if counted != connection.execute(_KEPT_COUNTS).fetchall():
+        return Finding("outbox", f"{lost} of {records} records have no entry", _REPAIR)
+    if counted != connection.execute(mending.KEPT_COUNTS).fetchall():
         return Finding("outbox", f"{records} records, but its counts say otherwise", _REPAIR)
     return Finding("outbox", f"{records} records, as counted")
 
 
 def _totals(connection: sqlite3.Connection) -> Finding:
-    jobs, kept = _jobs(connection)
+    jobs, kept = mending.jobs(connection)
     if jobs != kept:
         return Finding("totals", f"{jobs} jobs, but the total says {kept}", _REPAIR)
     return Finding("totals", f"{jobs} jobs, as counted")
 
 
-def _jobs(connection: sqlite3.Connection) -> tuple[int, int]:
-    jobs = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
-    kept = connection.execute("SELECT value FROM totals WHERE name = 'jobs'").fetchone()
-    return jobs, kept[0] if kept else 0
-
-
 def _chain(connection: sqlite3.Connection) -> Finding:
     rows = connection.execute(
-        "SELECT seq, body, prev_hash, hash FROM entries ORDER BY seq DESC LIMIT ?", (_CHAIN_END,)
+        "SELECT seq, CAST(body AS BLOB), prev_hash, hash FROM entries ORDER BY seq DESC LIMIT ?", (_CHAIN_END,)
     ).fetchall()
     if not rows:
         return Finding("chain", "no entries")
     after = None
     for seq, body, before, own in rows:
-        if proof.entry_hash(before, body.encode()) != own or after not in (None, (seq, own)):
+        if proof.entry_hash(before, body) != own or after not in (None, (seq, own)):
             return Finding("chain", f"entry {seq} was changed, or what follows it", _VERIFY)
         after = (seq - 1, before)
     return Finding("chain", f"ends at entry {rows[0][0]}, and its last {len(rows)} hold")
@@ -261,37 +270,12 @@ def _damage(path: Path) -> str:
         return "its first bytes are not those of an SQLite file"
 
 
-def _put_right(path: Path) -> list[str]:
+def _put_right(path: Path) -> list[Mended]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        words = [*_guards_back(connection), *_recounted(connection)]
+        done = mending.put_right(connection)
         connection.execute("COMMIT")
-    return words
-
-
-def _guards_back(connection: sqlite3.Connection) -> Iterator[str]:
-    missing, strange = _differences(connection)
-    there = _things(connection)
-    for thing in (*strange, *missing):
-        if thing in strange or (thing.type, thing.name) in there:
-            connection.execute(f'DROP {thing.type} "{thing.name}"')
-        if thing in missing:
-            connection.execute(thing.sql)
-    if missing:
-        yield f"put back: {', '.join(f'{each.type} {each.name}' for each in missing)}"
-    if strange:
-        yield f"taken out, because Locum did not make them: {', '.join(f'trigger {each.name}' for each in strange)}"
-
-
-def _recounted(connection: sqlite3.Connection) -> Iterator[str]:
-    if connection.execute(_COUNTED).fetchall() != connection.execute(_KEPT_COUNTS).fetchall():
-        connection.execute("DELETE FROM outbox_counts")
-        connection.execute(f"INSERT INTO outbox_counts {_COUNTED}")
-        yield "the counts of the outbox were wrong and are right now"
-    jobs, kept = _jobs(connection)
-    if jobs != kept:
-        connection.execute("INSERT OR REPLACE INTO totals VALUES ('jobs', ?)", (jobs,))
-        yield f"the total of jobs was {kept} and is {jobs} now"
+    return done
 
 
 def _sizes(connection: sqlite3.Connection) -> tuple[int, int]:

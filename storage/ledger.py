@@ -50,12 +50,13 @@ class Ledger:
         self._empty_wal_at = 0.0
 
     @classmethod
-    def open(cls, path: Path, now: int, signer: Signer | None = None) -> Ledger:
-        """Open or create the ledger; `now` in ms. Without a signer no checkpoints are made.
+    def open(cls, path: Path, now: int, signer: Signer | None = None, recovers: bool = True) -> Ledger:
+        """Open or create the ledger; `now` in ms. Without a signer no checkpoints are made. What is damaged is
+        recovered, or with `recovers` False refused.
 
-        Raises CannotStore, LedgerTooNew, LedgerInUse or LedgerBroken.
+        Raises CannotStore, LedgerTooNew, LedgerInUse, LedgerDamaged or LedgerBroken.
         """
-        opened = database.open_writer(path, now)
+        opened = database.open_writer(path, now, recovers=recovers)
         try:
             return cls(path, opened, signer)
         except sqlite3.Error as error:

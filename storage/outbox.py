@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
-from storage import facts, times
+from storage import facts, outages, times
 from storage.answers import RecordFacts, WaitingRef
 from storage.errors import in_our_words
+from storage.outages import Outage
 from storage.records import Mode, OutboxState
+from storage.rows import in_chunks
 
 _PAGE = 1_000
 _COUNTS = """SELECT c.state, c.records,
@@ -136,20 +138,48 @@ class Outbox:
         return dict(self._reader.execute(query).fetchall())
 
     def list(
-        self, upstream: str | None = None, states: Sequence[OutboxState] = tuple(OutboxState), limit: int | None = None
+        self,
+        upstream: str | None = None,
+        states: Sequence[OutboxState] = tuple(OutboxState),
+        limit: int | None = None,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        of: Sequence[Outage] = (),
     ) -> Iterator[OutboxRow]:
-        """Records in these states in order, at most `limit` of them."""
+        """Records in these states in order, at most `limit` of them: those with a seq above `after`, kept before
+        `before` (ms), and of one of these outages, if any is given.
+        """
         query = _ROWS + f" AND o.state IN ({', '.join('?' * len(states))})"
         given: list[str | int] = [state.value for state in states]
         if upstream is not None:
             query += " AND o.upstream = ?"
             given.append(upstream)
+        if before is not None:
+            query += " AND o.at < ?"
+            given.append(times.text(before))
+        if of:
+            where, values = outages.condition(of, "o", "seq")
+            query += f" AND {where}"
+            given += values
         query += " ORDER BY o.seq LIMIT ?"
-        place, left = 0, limit if limit is not None else 1 << 62
+        place, left = after, limit if limit is not None else 1 << 62
         while left > 0 and (page := self._page(query, (place, *given, min(left, _PAGE)))):
             for row in page:
                 yield _row(row)
             place, left = page[-1][0], left - len(page)
+
+    @in_our_words
+    def standing(self, seqs: Sequence[int], states: Sequence[OutboxState]) -> tuple[int, ...]:
+        """Those of the records that are in the outbox in one of these states, in order."""
+        marks = ", ".join("?" * len(states))
+        found: list[int] = []
+        for places, some in in_chunks(sorted(set(seqs))):
+            rows = self._reader.execute(
+                f"SELECT seq FROM outbox WHERE seq IN ({places}) AND state IN ({marks}) ORDER BY seq", (*some, *states)
+            )
+            found += [seq for (seq,) in rows]
+        return tuple(found)
 
     def find(self, beginning: str) -> tuple[int, ...]:
         """The seqs of up to two records in the outbox whose ids begin so."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from storage import database, times
+from storage import database, outages, times
 from storage.answers import OpenSession, Overrun
 from storage.cards import normalised
 from storage.errors import in_our_words
@@ -26,8 +26,6 @@ _STEPS = "SELECT at, upstream, outage, step, state, cause, boot_id, boot_ms FROM
 _LAST_STEPS = f"{_STEPS} WHERE seq IN (SELECT max(seq) FROM outage_events GROUP BY upstream) ORDER BY seq"
 _LEFT_OFFLINE = f"""{_STEPS} WHERE upstream = ?1 AND seq >
 (SELECT max(seq) FROM outage_events WHERE upstream = ?1 AND outage = ?2 AND step = 'offline') ORDER BY seq LIMIT 1"""
-_LAST_OUTAGE = """SELECT upstream, started, offline, recovered, drained, first_seq, recovered_seq FROM outages
-WHERE (offline IS NOT NULL OR recovered IS NULL) AND (?1 IS NULL OR upstream = ?1) ORDER BY first_seq DESC LIMIT 1"""
 _LOGINS_WITHIN = """SELECT count(*) FROM logins
 WHERE upstream = ? AND seq BETWEEN ? AND ? AND decided_by = 'locum' AND outcome = 'granted'"""
 _UNKNOWN_WITHIN = """SELECT DISTINCT p.card FROM deliveries d JOIN personal p ON p.seq = d.record
@@ -121,25 +119,32 @@ class Reader:
 
         Keys: started, offline, recovered, drained (times as ISO 8601 text; None: not yet), logins granted by Locum,
         jobs, pages, and unknown_cards: how many different cards among its records nobody has, as far as they were
-        forwarded.
+        forwarded; then how many of its records are waiting, sent, in_doubt, rejected, and were dropped by hand.
+        `drained`: when the last record was taken or decided by a person; None while one waits, is sent or is in doubt.
         """
-        row = self._connection.execute(_LAST_OUTAGE, (upstream,)).fetchone()
-        if row is None:
+        last = outages.last(self._connection, upstream)
+        if last is None:
             return None
-        name, started, offline, recovered, drained, first, last = row
-        within = (name, first, last if last is not None else 1 << 62)
+        within = (last.upstream, last.first, last.last)
+        left = outages.left(self._connection, last)
+        drained = None if left.open or last.drained is None else max(last.drained, left.decided or "")
         logins = self._connection.execute(_LOGINS_WITHIN, within).fetchone()[0]
         jobs, pages = self._connection.execute(_JOBS_WITHIN, within).fetchone()
         unknown = {normalised(card) for (card,) in self._connection.execute(_UNKNOWN_WITHIN, within)}
         return {
-            "started": started,
-            "offline": offline,
-            "recovered": recovered,
+            "started": last.started,
+            "offline": last.offline,
+            "recovered": last.recovered,
             "drained": drained,
             "logins": logins,
             "jobs": jobs,
             "pages": pages,
             "unknown_cards": len(unknown),
+            "waiting": left.waiting,
+            "sent": left.sent,
+            "in_doubt": left.in_doubt,
+            "rejected": left.rejected,
+            "dropped": left.dropped,
         }
 
     @in_our_words

@@ -15,12 +15,15 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How the session of a record or a login was: decided by the server, by Locum, in a drill, or not known."""
+    """How the session of a record or a login was: decided by the server, by Locum, in a drill, or not known. RECOVERED:
+    the record was taken from a capture, and nothing is known of its session.
+    """
 
     ONLINE = "online"
     OFFLINE = "offline"
     DRILL = "drill"
     UNKNOWN = "unknown"
+    RECOVERED = "recovered"
 
 
 class OutboxState(StrEnum):

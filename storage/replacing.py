@@ -17,6 +17,8 @@ from storage import space
 from storage.errors import CannotStore
 from storage.locking import sync
 
+_WAL_HEADER = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -97,6 +99,7 @@ def swap(path: Path, kind: Kind, stamp: str) -> Path:
     """The last step: a finished file gets its place."""
     aside = path.with_name(path.name + kind.aside + stamp)
     if kind.aside:
+        _drop_empty_wal(path)
         for old, new in zip(with_companions(path)[::-1], with_companions(aside)[::-1], strict=True):
             with suppress(FileNotFoundError):
                 if not new.exists():
@@ -107,6 +110,15 @@ def swap(path: Path, kind: Kind, stamp: str) -> Path:
     path.with_name(path.name + kind.finished + stamp).rename(path)
     sync(path.parent)
     return aside
+
+
+def _drop_empty_wal(path: Path) -> None:
+    """What SQLite keeps beside the file is of no use there without frames; the WAL's index is made anew at need."""
+    _, wal, index = with_companions(path)
+    index.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        if wal.stat().st_size <= _WAL_HEADER:
+            wal.unlink()
 
 
 def discard(path: Path) -> None:

@@ -12,3 +12,8 @@ EVIDENCE = tuple(dict.fromkeys((*schema_1.EVIDENCE, *schema_2.EVIDENCE, *schema_
 
 WORKING = (*schema_1.WORKING, *schema_2.WORKING)
 """Tables that Locum works with; they may change and prove nothing."""
+
+
+def statements() -> list[str]:
+    """What makes an empty ledger of the present schema, in order."""
+    return [*schema_1.statements(), *schema_2.statements(), *schema_3.statements()]

@@ -28,7 +28,8 @@ class Report:
     `kind`: ledger, backup, archive or export; `version`: of its schema; `first`, `last`: numbers of its first and last
     sound entry; `head`: the hash of the last, hex; `signed_through`: the last entry that a checkpoint signs with a
     trusted key, 0: none; `signed_at`: that checkpoint's time; `unsigned`: entries after it; `erased`: entries whose
-    personal data was deleted; `personal`: entries whose personal data was checked; `key`: the public key (32 bytes) of
+    personal data was deleted, as notes say; `lost`: entries that lack it, of which no note up to `last` says so;
+    `personal`: entries whose personal data was checked; `key`: the public key (32 bytes) of
     that checkpoint, or of the newest one; `key_source`: given, or file; `witnesses`: so many marks of witnesses agree.
     """
 
@@ -43,6 +44,7 @@ class Report:
     signed_at: str | None = None
     unsigned: int = 0
     erased: int = 0
+    lost: int = 0
     personal: int = 0
     key: bytes | None = None
     key_source: str = "file"
@@ -108,6 +110,8 @@ def _checked(copy: opening.Copy, walk: Walk) -> Report:
     shown = signed or (signatures.last if signatures is not None else None)
     said = signed.said() if signed is not None else None
     through = signed.seq if signed is not None else 0
+    missing = len(walk.missing)
+    erased = max(0, min(missing, walk.noted))
     return Report(
         kind=walk.kind.name,
         version=copy.version,
@@ -119,7 +123,8 @@ def _checked(copy: opening.Copy, walk: Walk) -> Report:
         signed_through=through,
         signed_at=said.time if said is not None else None,
         unsigned=max(0, walk.last - max(through, walk.first - 1)),
-        erased=walk.erased,
+        erased=erased,
+        lost=missing - erased,
         personal=walk.held,
         key=shown.public_key if shown is not None else None,
         key_source="given" if walk.given else "file",

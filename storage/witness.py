@@ -7,6 +7,7 @@ hash in hex. Only the first is signed.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from storage.errors import StorageError
 _PAIR = re.compile(r"\s*(\d{1,18}):([0-9A-Fa-f]{64})\s*")
 _MARK = re.compile(r"\{[^{}]*\"head\"[^{}]*\}")
 _FORMS = "a checkpoint's line, the mark at a PaperCut server, or NUMBER:HASH"
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class NoWitness(StorageError):
@@ -61,7 +63,9 @@ def read(given: str) -> Witness:
         try:
             with Path(given).open(encoding="utf-8", errors="replace") as lines:
                 found = _read(lines, given)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            if not given or isinstance(error, ValueError) or error.errno in _NO_FILE:
+                raise NoWitness(f"the witness {_short(given)!r} is neither a file nor {_FORMS}") from error
             raise NoWitness(
                 f"the witness {given} cannot be read ({error.strerror}); give a file, or {_FORMS}"
             ) from error

@@ -27,7 +27,7 @@ INPUT_AND_OUTPUT = {
 """Modules that pure code may not have: sockets, clocks, randomness, files, threads, and what is made of them."""
 IMPURE_CALLS = {"open", "input", "print", "uuid1", "uuid4", "now", "utcnow", "today", "urandom", "monotonic"}
 PROXY_CONCERNS = INPUT_AND_OUTPUT | {"socket", "ctypes"}
-FOR_TESTS_ONLY = {"scapy", "pyrad", "hypothesis", "pytest", "rfc8785", "tests"}
+FOR_TESTS_ONLY = {"pyrad", "hypothesis", "pytest", "rfc8785", "tests"}
 HEAVY = {
     "scapy",
     "pyrad",
@@ -163,6 +163,14 @@ def test_only_storage_opens_the_ledger() -> None:
 
 def test_what_is_for_tests_is_nowhere_in_the_packages() -> None:
     assert wrong(FOR_TESTS_ONLY, *(f"{package}/" for package in PACKAGES)) == []
+
+
+def test_only_what_looks_at_the_wire_has_scapy_and_only_its_commands_have_that() -> None:
+    assert wrong({"scapy"}, *(f"{package}/" for package in PACKAGES), but=("appliance/seeing/",)) == []
+    users = [each for each in IMPORTS if each.module.startswith("appliance.seeing")]
+    assert [
+        each.place for each in users if not each.file.startswith(("appliance/seeing/", "appliance/cli/seeing"))
+    ] == []
 
 
 def test_imports_are_seen_wherever_they_stand() -> None:

@@ -50,14 +50,15 @@ from tests.peers.ports import free_port
 
 WANTED = {
     "adding-a-dialect", "architecture", "commands", "configuration", "exports", "install", "keeping", "ledger",
-    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "simulator", "terminal",
-    "verifying",
+    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "seeing", "simulator",
+    "terminal", "verifying",
 }  # fmt: skip
 
 PLACES = (
     "/etc/locum", "/var/lib/locum", "/opt/locum", "/usr/local/bin/locum", "/etc/systemd/system/locum.service",
     "/mnt/old/var/lib/locum/ledger.db", "/var/backups/ledger-copy.db", "/var/backups/ledger-2025.db",
     "/var/backups/ledger-2026.db", "/var/backups/ledger-2026-11-23.db", "/var/backups/locum-before",
+    "/usr/bin/locum", "/usr/lib/systemd/system", "/usr/share/doc/locum", "/var/backups/ledger-before.db",
     "/bin/kill", "/dev/null", "/tmp/lab", "/etc/sysctl.d/locum.conf",
 )  # fmt: skip
 """The only absolute paths that a reader is told of."""
@@ -65,7 +66,7 @@ AT_A_SERVER = ("/rpc/api/xmlrpc",)
 """Paths of addresses on the web, not of files."""
 TOOLS = {
     "adduser", "apt-get", "cd", "cp", "datasette", "echo", "install", "ln", "openssl", "pip", "python3", "radclient",
-    "rm", "sqlite-utils", "sqlite3", "systemctl",
+    "rm", "sed", "sqlite-utils", "sqlite3", "systemctl",
 }  # fmt: skip
 """Commands of others that the examples use."""
 
@@ -192,14 +193,12 @@ def test_commands_in_sentences_exist(name: str) -> None:
             assert words[1] in known or words[1].startswith("-"), each
 
 
-def test_the_unit_file_runs_a_command_that_exists() -> None:
-    units = [block for block in blocks("ini") if "[Service]" in block.text]
-    assert units
-    for unit in units:
-        starts = re.findall(r"^ExecStart=(.*)$", unit.text, re.MULTILINE)
-        assert starts
-        for start in starts:
-            check_locum(shlex.split(start)[1:])
+@pytest.mark.parametrize("unit", sorted((ROOT / "appliance/units").glob("*.service")), ids=lambda unit: unit.name)
+def test_the_unit_files_run_commands_that_exist(unit: Path) -> None:
+    starts = re.findall(r"^Exec(?:Start|Stop|Reload)=/usr/bin/locum (.*)$", unit.read_text(), re.MULTILINE)
+    assert starts
+    for start in starts:
+        check_locum(shlex.split(start))
 
 
 def test_operations_has_every_benchmark() -> None:
@@ -230,6 +229,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[radius.job]": tables.RadiusJob,
     "[alerts]": tables.Alerts,
     "[metrics]": tables.Metrics,
+    "[ledger]": tables.Ledger,
+    "[inline]": tables.Inline,
 }
 
 
@@ -295,7 +296,8 @@ def whole(text: str) -> str:
     """A configuration that holds this example."""
     if 'name = "hq"' not in text:
         text += BASE
-    return text if "[[listen]]" in text else text + BASE_LISTEN
+    listen = BASE_LISTEN.replace("127.0.0.1", "0.0.0.0") if "[inline]" in text else BASE_LISTEN
+    return text if "[[listen]]" in text else text + listen
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

@@ -6,7 +6,7 @@ Nothing is changed and nothing is kept: it may run beside the appliance. What on
 
 from collections.abc import Iterator
 
-from appliance.check import certificates, machine, outward, servers, settings
+from appliance.check import certificates, inline, machine, outward, servers, settings
 from appliance.check.findings import Finding, Level, error
 from appliance.check.running import running_on
 from appliance.config import Config
@@ -23,5 +23,6 @@ def check_all(config: Config) -> Iterator[Finding]:
     yield from settings.findings(config)
     yield from machine.findings(config, running)
     yield from certificates.findings(config)
+    yield from inline.findings(config)
     yield from outward.findings(config, running)
     yield from servers.findings(config)

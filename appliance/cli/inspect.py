@@ -73,5 +73,9 @@ def log(state_dir: Path, follow: bool, lines: int, as_json: bool) -> None:
                 click.echo(line.as_json() if as_json else line.as_text())
     except StorageError as error:
         raise Failed(str(error)) from None
+    except PermissionError as error:
+        raise Failed(
+            f"{state_dir}: cannot be looked into ({error.strerror}); run as root or as the service's user"
+        ) from None
     except KeyboardInterrupt:
         return

@@ -51,7 +51,8 @@ def repair(state_dir: Path) -> None:
     """Put right what `locum ledger check` finds. The appliance must be stopped.
 
     A damaged file is set aside, never deleted, and what can be read of it goes into a new one. Counts are counted anew
-    and guards put back. A chain that does not hold is evidence and stays as it is.
+    and guards put back. A chain that does not hold is evidence and stays as it is. Exit status 1: it could not be done,
+    or records that waited for the server are lost, and which.
 
     Example: locum ledger repair
     """
@@ -59,8 +60,13 @@ def repair(state_dir: Path) -> None:
         done = keeping.repair(state_dir / LEDGER_NAME, milliseconds_now())
     except StorageError as error:
         raise failed(error) from error
-    for line in done or ["Nothing is wrong that could be repaired; nothing was changed."]:
-        click.echo(line)
+    if not done:
+        click.echo("Nothing is wrong that could be repaired; nothing was changed.")
+    for each in done:
+        click.echo(f"{'lost' if each.lost else 'done':<6}{clean(each.words)}")
+    if any(each.lost for each in done):
+        sys.stdout.flush()
+        raise Failed(f"{state_dir / LEDGER_NAME}: not all could be repaired; what is lost is said above and in App.Log")
 
 
 @click.command()

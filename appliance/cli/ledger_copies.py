@@ -1,14 +1,15 @@
 """`locum ledger archive`, `backup` and `adopt`: a year closed, a copy kept, a ledger from elsewhere put in place."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from appliance.cli.common import Failed, appliance_options
-from appliance.cli.ledger_common import failed, milliseconds_now, where_options
-from appliance.cli.progress import Progress, progress
+from appliance.cli.ledger_common import NamedFile, in_one_line, milliseconds_now, where_options
+from appliance.cli.progress import Progress, interruptible, progress
 from appliance.cli.words import count, size
 from appliance.client import is_running
 from appliance.config import state_dir_of
@@ -18,7 +19,6 @@ from appliance.witness import newest
 from storage import adopting, times
 from storage import archive as archiving
 from storage import backup as copying
-from storage.errors import StorageError
 from storage.export.filters import WrongFilter, moment
 from storage.verify import verify
 
@@ -27,7 +27,7 @@ from storage.verify import verify
 @click.option("--until", required=True, metavar="DATE", help="Up to this day or time, without it: 2026-01-01.")
 @click.option("--time-zone", metavar="ZONE", help="Zone of the date, such as Europe/Berlin.")
 @where_options
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=NamedFile())
 def archive(until: str, time_zone: str | None, config: Path, state_dir: Path | None, dest: Path) -> None:
     """Close everything up to a date into the archive DEST. The appliance must be stopped.
 
@@ -42,18 +42,17 @@ def archive(until: str, time_zone: str | None, config: Path, state_dir: Path | N
         before = moment(until, zone)
     except WrongFilter as error:
         raise click.UsageError(str(error)) from error
-    path = _stopped(home) / LEDGER_NAME
+    path, target = _stopped(home) / LEDGER_NAME, dest.absolute()
     try:
         signer = signing_key(home)
-        with progress() as bar:
+        with in_one_line(path), _ending(f"{dest}: interrupted; the ledger is whole"), progress() as bar:
+            archiving.refuse(path, target)
             wrong = _verifier(bar)(path)
             if wrong:
                 raise Failed(f"nothing is archived: {path} does not verify: {wrong}")
             done = archiving.archive(
-                path, dest.absolute(), before, milliseconds_now(), signer, by_hand(), lambda what: bar(what, 0, 0)
+                path, target, before, milliseconds_now(), signer, by_hand(), lambda what: bar(what, 0, 0)
             )
-    except StorageError as error:
-        raise failed(error) from error
     except StateDirError as error:
         raise Failed(str(error), 2) from error
     entries = count(done.entries, "entry", "entries")
@@ -64,28 +63,28 @@ def archive(until: str, time_zone: str | None, config: Path, state_dir: Path | N
 
 @click.command()
 @appliance_options
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=NamedFile())
 def backup(state_dir: Path, dest: Path) -> None:
     """Copy the whole ledger to the file DEST; the appliance may run meanwhile.
 
-    The end of the chain is signed first, and the ledger notes the backup. To restore one: `locum ledger adopt`.
+    The end of the chain is signed first, and the ledger notes the backup when it is whole. To restore one:
+    `locum ledger adopt`.
 
     Example: locum ledger backup /srv/backup/ledger-2026-11-23.db
     """
-    target = dest.absolute()
+    path, target = state_dir / LEDGER_NAME, dest.absolute()
     identity, now = uuid.uuid4().hex, milliseconds_now()
-    try:
-        copying.refuse(state_dir / LEDGER_NAME, target)
+    with in_one_line(path), _ending(f"{dest}: interrupted; nothing is left of it"), progress() as bar:
+        copying.refuse(path, target)
         signed = change(state_dir, "ledger-sign")
-        data = {"to": str(target), "backup": identity, "through": signed["seq"]}
-        change(state_dir, "ledger-note", note="backup", data=data)
-        change(state_dir, "ledger-sign")
-        with progress() as bar:
-            digest = copying.backup(
-                state_dir / LEDGER_NAME, target, identity, times.text(now), lambda done, of: bar("copying", done, of)
-            )
-    except StorageError as error:
-        raise failed(error) from error
+
+        def note(digest: str) -> None:
+            data = {"to": str(target), "backup": identity, "through": signed["seq"], "sha256": digest}
+            change(state_dir, "ledger-note", note="backup", data=data)
+
+        digest = copying.backup(
+            path, target, identity, times.text(now), lambda done, of: bar("copying", done, of), note
+        )
     click.echo(f"{dest}: {size(target.stat().st_size)}, checked. SHA-256 {digest}")
     click.echo("It holds card numbers, names and documents of people; treat it so.")
 
@@ -94,7 +93,7 @@ def backup(state_dir: Path, dest: Path) -> None:
 @appliance_options
 @click.option("--older", is_flag=True, help="FILE is not the last state: records may have been delivered since.")
 @click.option("--anyway", is_flag=True, help="Also if FILE is damaged or does not verify.")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=NamedFile())
 def adopt(state_dir: Path, older: bool, anyway: bool, file: Path) -> None:
     """Put the ledger FILE in place: the disk of a box that died, or a backup. The appliance must be stopped.
 
@@ -105,19 +104,16 @@ def adopt(state_dir: Path, older: bool, anyway: bool, file: Path) -> None:
     Example: locum ledger adopt /mnt/old/var/lib/locum/ledger.db
     """
     path = _stopped(state_dir) / LEDGER_NAME
-    try:
-        with progress() as bar:
-            adopted = adopting.adopt(
-                path,
-                file.absolute(),
-                milliseconds_now(),
-                _verifier(bar),
-                anyway=anyway,
-                older=older,
-                witness=newest(file.absolute().parent),
-            )
-    except StorageError as error:
-        raise failed(error) from error
+    with in_one_line(path), _ending(f"{file}: interrupted; it is not adopted"), progress() as bar:
+        adopted = adopting.adopt(
+            path,
+            file.absolute(),
+            milliseconds_now(),
+            _verifier(bar),
+            anyway=anyway,
+            older=older,
+            witness=newest(file.absolute().parent),
+        )
     entries, records = count(adopted.entries, "entry", "entries"), count(adopted.records, "record")
     click.echo(f"{file} is this appliance's ledger now: {entries}, {records} in its outbox.")
     for line in adopted.words:
@@ -125,6 +121,16 @@ def adopt(state_dir: Path, older: bool, anyway: bool, file: Path) -> None:
     if adopted.aside is not None:
         click.echo(f"The ledger that was here is kept as {adopted.aside}.")
     click.echo("Start the appliance to go on with it (locum run); then look at: locum log, locum outbox list.")
+
+
+@contextmanager
+def _ending(words: str) -> Iterator[None]:
+    """Whoever interrupts what is done within a `with` is told these words."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt:
+        raise Failed(words) from None
 
 
 def _stopped(state_dir: Path) -> Path:

@@ -13,11 +13,11 @@ import msgspec
 
 from appliance import ledger_access
 from appliance.cli.common import Failed, appliance_options, json_option
-from appliance.cli.ledger_common import failed
+from appliance.cli.ledger_common import in_one_line
+from appliance.cli.questions import is_a_person
 from appliance.cli.words import clean, count
 from appliance.state_dir import LEDGER_NAME
 from storage import database, erasure
-from storage.errors import StorageError
 from storage.remnants import Remnants, remnants
 
 PATIENCE = 10.0
@@ -28,6 +28,7 @@ SHORTEST_TELLING = 6
 _OF_LEDGER = ("-wal", "-shm", ".lock")
 _KINDS = """SELECT kind, count(*) FROM entries WHERE seq IN (SELECT value FROM json_each(?))
 GROUP BY kind ORDER BY kind"""
+_IN_DOUBT = "SELECT count(*) FROM outbox WHERE state = 'in_doubt' AND seq IN (SELECT value FROM json_each(?))"
 _COPIES = "SELECT seq, at, note, data FROM notes WHERE note IN ('backup', 'export', 'archive') ORDER BY seq"
 _CALLED = {
     "job": ("job", "jobs"),
@@ -42,10 +43,13 @@ _CALLED = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the ledger has of a card: entries by kind, those in the outbox, whether the card memory knows it."""
+    """What the ledger has of a card: entries by kind, those in the outbox and how many of these are in doubt, whether
+    the card memory knows it.
+    """
 
     kinds: dict[str, int]
     waiting: int
+    in_doubt: int
     remembered: bool
 
     @property
@@ -84,23 +88,17 @@ def erase_card(state_dir: Path, as_json: bool, number: str, reason: str, yes: bo
     if erasure.names(reason.encode(errors="replace"), card):
         raise click.UsageError("--reason names the card, and is kept for ever; say it in other words")
     path = state_dir / LEDGER_NAME
-    try:
+    with in_one_line(path):
         found = _look(path, card)
         if found.waiting:
-            raise _waits(found.waiting)
+            raise _waits(found.waiting, found.in_doubt)
         if not (yes or found.nothing):
-            click.echo(f"This erases the personal data of {_in_words(found)}.", err=True)
-            if not click.confirm("It cannot be undone. Erase it?", err=True):
-                raise Failed("nothing was erased")
+            _ask(found)
         answer = ledger_access.change(state_dir, "ledger-erase", card=card, reason=reason)
         if answer["waiting"]:
             raise _waits(answer["waiting"])
         left = _left(path, card)
         copies = _copies(path, answer["first"])
-    except StorageError as error:
-        raise failed(error) from error
-    except OSError as error:
-        raise Failed(f"{path}: cannot be read ({error.strerror}); run as root or as the service's user") from error
     files = [each.name for each in sorted(path.parent.glob(path.name + ".*")) if not each.name.endswith(_OF_LEDGER)]
     if as_json:
         told = {"entries": answer["entries"], "seq": answer["seq"], "kinds": found.kinds, "files": files}
@@ -115,9 +113,11 @@ def erase_card(state_dir: Path, as_json: bool, number: str, reason: str, yes: bo
 
 def _number(given: str, yes: bool) -> str:
     if given == "-":
-        if not yes and not sys.stdin.isatty():
+        if sys.stdin is None:
+            raise click.UsageError("NUMBER is to come from standard input, which is closed")
+        if not yes and not is_a_person():
             raise click.UsageError("where NUMBER comes from standard input, nobody can be asked; give --yes")
-        given = click.prompt("Card", err=True, hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+        given = click.prompt("Card", err=True, hide_input=True) if is_a_person() else sys.stdin.readline()
     card = given.strip()
     if not card or not card.isprintable():
         raise click.UsageError("NUMBER is no card's number; give it as the ledger shows it")
@@ -127,15 +127,31 @@ def _number(given: str, yes: bool) -> str:
 def _look(path: Path, card: str) -> Found:
     with database.reading(path) as reader:
         of_card = erasure.of_card(reader, card)
-        kinds = dict(reader.execute(_KINDS, (msgspec.json.encode(of_card.seqs),)).fetchall())
-    return Found(kinds, of_card.waiting, of_card.remembered)
+        seqs = msgspec.json.encode(of_card.seqs)
+        kinds = dict(reader.execute(_KINDS, (seqs,)).fetchall())
+        in_doubt = reader.execute(_IN_DOUBT, (seqs,)).fetchone()[0]
+    return Found(kinds, of_card.waiting, in_doubt, of_card.remembered)
 
 
-def _waits(waiting: int) -> Failed:
+def _ask(found: Found) -> None:
+    """Raises Failed unless the answer is yes."""
+    click.echo(f"This erases the personal data of {_in_words(found)}.", err=True)
+    try:
+        agreed = click.confirm("It cannot be undone. Erase it?", err=True)
+    except (click.Abort, RuntimeError):  # no answer; no standard input at all
+        if is_a_person():
+            raise
+        raise Failed("nothing was erased: standard input is closed, and nobody can be asked; give --yes") from None
+    if not agreed:
+        raise Failed("nothing was erased")
+
+
+def _waits(waiting: int, in_doubt: int = 0) -> Failed:
     records = count(waiting, "record")
+    doubted = f"{in_doubt} of them in doubt: decide with locum outbox resolve. " if in_doubt else ""
     return Failed(
         f"{records} of this card {'is' if waiting == 1 else 'are'} in the outbox and must reach the server, or be "
-        "dropped, before; nothing was erased. See: locum outbox list"
+        f"dropped, before; nothing was erased. {doubted}See: locum outbox list"
     )
 
 

@@ -9,13 +9,12 @@ import click
 
 from appliance import __version__
 from appliance.cli.common import MOST_NAMES, Failed
-from appliance.cli.ledger_common import failed, where_options
+from appliance.cli.ledger_common import NamedFile, in_one_line, where_options
 from appliance.cli.progress import Progress, interruptible, progress
 from appliance.cli.words import count
 from appliance.config import state_dir_of
 from appliance.ledger_access import change, zone_of
 from appliance.state_dir import KEY_NAME, LEDGER_NAME
-from storage.errors import StorageError
 from storage.export import making
 from storage.export.filters import Filters, WrongFilter, moment
 from storage.export.making import Exported, Wish
@@ -33,7 +32,7 @@ from storage.export.making import Exported, Wish
 @where_options
 @click.option("--ledger", type=click.Path(path_type=Path), metavar="FILE", help="Export this file, of no appliance.")
 @click.option("--force", is_flag=True, help="Replace an export that is there.")
-@click.argument("target", metavar="DEST", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DEST", type=NamedFile())
 def export(
     format_: str,
     first: str | None,
@@ -51,8 +50,9 @@ def export(
 ) -> None:
     """Export the ledger to DEST, signed, with a manifest; the appliance may run meanwhile.
 
-    Filters that are given together must all hold. With --ledger a copy, a backup, an archive or an export is read, and
-    nothing is signed or noted anywhere.
+    Filters that are given together must all hold. It is said if the chain does not hold; the whole proof is checked by
+    `locum ledger verify` only. With --ledger a copy, a backup, an archive or an export is read, and nothing is signed
+    or noted anywhere.
 
     Example: locum ledger export --format xlsx --from 2026-11-01 --to 2026-11-30 november.xlsx
     """
@@ -78,11 +78,9 @@ def export(
         state_dir=source.parent if home is not None or (source.parent / KEY_NAME).exists() else None,
     )
     try:
-        making.refuse(wish)
-        with interruptible(), progress() as bar:
+        with in_one_line(source), interruptible(), progress() as bar:
+            making.refuse(wish)
             exported = _signed_and_noted(home, wish, bar) if home is not None else making.export(wish, bar)
-    except StorageError as error:
-        raise failed(error) from error
     except KeyboardInterrupt:
         raise Failed(f"{target}: interrupted; nothing is left of the export") from None
     _say(wish, exported)
@@ -145,6 +143,10 @@ def _say(wish: Wish, exported: Exported) -> None:
         click.echo(
             f"{count(exported.in_words, 'entry names', 'entries name')} a person in the words of the server or of the "
             "device; sqlite and jsonl keep them, for they are part of the chain."
+        )
+    if exported.about.wrong:
+        click.echo(
+            f"The ledger was found altered or damaged: {exported.about.wrong}; see: locum ledger verify", err=True
         )
     if chosen.entries and not exported.about.pseudonymised:
         click.echo("It holds card numbers, names and documents of people; treat it so.")

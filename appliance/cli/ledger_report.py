@@ -8,14 +8,13 @@ import click
 
 from appliance import __version__
 from appliance.cli.common import Failed
-from appliance.cli.ledger_common import failed, where_options
+from appliance.cli.ledger_common import NamedFile, in_one_line, where_options
 from appliance.cli.progress import interruptible, progress
 from appliance.cli.words import count
 from appliance.config import state_dir_of
 from appliance.ledger_access import zone_of
 from appliance.report import making
 from appliance.state_dir import KEY_NAME, LEDGER_NAME
-from storage.errors import StorageError
 from storage.export.filters import WrongFilter, moment
 
 
@@ -32,7 +31,7 @@ from storage.export.filters import WrongFilter, moment
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=NamedFile(),
     metavar="FILE",
     help="Where to put it, instead of locum-report-FROM-TO.html in this directory.",
 )
@@ -78,10 +77,8 @@ def report(
     if output is not None and pdf and output.suffix == ".pdf":
         raise click.UsageError(f"-o names the page; {output} is where the PDF of it goes: give a name in .html")
     try:
-        with interruptible(), progress() as tell:
+        with in_one_line(source), interruptible(), progress() as tell:
             made = making.make(wish, tell)
-    except StorageError as error:
-        raise failed(error) from error
     except KeyboardInterrupt:
         raise Failed("interrupted; nothing is left of the report") from None
     return _say(made, pseudonymise)

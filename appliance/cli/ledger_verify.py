@@ -124,6 +124,7 @@ def _as_json(file: Path, report: Report) -> dict[str, Any]:
         "unsigned": report.unsigned,
         "personal": report.personal,
         "erased": report.erased,
+        "lost": report.lost,
         "key": report.key.hex() if report.key is not None else None,
         "installation": report.installation,
         "key_source": report.key_source,
@@ -144,7 +145,12 @@ def _in_words(file: Path, report: Report, witnessed: bool) -> Iterator[str]:
             f"{count(report.personal, 'row')} of personal data."
         )
     if report.erased:
-        yield f"  {count(report.erased, 'entry', 'entries')} without personal data, which was erased."
+        yield f"  {count(report.erased, 'entry', 'entries')} without personal data, which was erased: notes say so."
+    if report.lost:
+        yield (
+            f"  {count(report.lost, 'entry', 'entries')} without personal data, and no note up to entry {report.last} "
+            "says that it was erased."
+        )
     if report.head:
         yield f"  Entry {report.last} has the hash {report.head}."
     yield from _signed_in_words(report)

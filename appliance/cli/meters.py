@@ -21,7 +21,7 @@ from appliance.cli.words import clean, count
 from appliance.ledger_access import change, zone_of
 from appliance.ledger_deeds import EVENTS, MOST_READINGS
 from appliance.state_dir import LEDGER_NAME
-from storage import times
+from storage import outages, times
 from storage.database import reading
 from storage.errors import LedgerMissing, StorageError, translated
 from storage.export.filters import WrongFilter, moment
@@ -113,10 +113,11 @@ def import_(state_dir: Path, zone: ZoneInfo, new: bool, file: Path) -> None:
 
 @meters.command("list")
 @appliance_options
+@zone_option
 @json_option
 @click.argument("device", required=False)
-def list_readings(state_dir: Path, as_json: bool, device: str | None) -> None:
-    """List the readings, with what each counter went up since the one before.
+def list_readings(state_dir: Path, zone: ZoneInfo, as_json: bool, device: str | None) -> None:
+    """List the readings, with what each counter went up since the one before. JSON has times in UTC.
 
     Example: locum meters list KM-A4F-000123
     """
@@ -131,6 +132,8 @@ def list_readings(state_dir: Path, as_json: bool, device: str | None) -> None:
         click.echo("No meter was read yet; enter one with: locum meters add DEVICE total=VALUE")
     else:
         names = ("device", "counter", "taken_at", "value", "since_before", "event", "source", "remark")
+        for row in rows:
+            row["taken_at"] = _local(times.milliseconds(row["taken_at"]), zone)
         tables.show(_table(names, [[_cell(row[name]) for name in names] for row in rows]))
 
 
@@ -140,22 +143,42 @@ def list_readings(state_dir: Path, as_json: bool, device: str | None) -> None:
 @json_option
 @click.option("--from", "first", metavar="DATE", help="From this day or time on; default: 30 days back.")
 @click.option("--to", "last", metavar="DATE", help="Up to this day or time; default: now.")
+@click.option(
+    "--outage",
+    is_flag=False,
+    flag_value=outages.LAST,
+    metavar="[NAME]",
+    help="The time of an outage: when it started; without a name the last one.",
+)
 @click.argument("device", required=False)
 def reconcile_(
-    state_dir: Path, zone: ZoneInfo, as_json: bool, first: str | None, last: str | None, device: str | None
+    state_dir: Path,
+    zone: ZoneInfo,
+    as_json: bool,
+    first: str | None,
+    last: str | None,
+    outage: str | None,
+    device: str | None,
 ) -> None:
     """Compare the meters with the ledger, by device and counter.
 
-    A gap above zero: the device made pages that the ledger does not have.
+    A gap above zero: the device made pages that the ledger does not have. Of an outage the readings next around it
+    count, if there are not two within it.
 
     Example: locum meters reconcile --from 2026-11-01 --to 2026-11-30
     """
+    if outage is not None and (first or last):
+        raise click.UsageError("give --outage, or --from and --to")
     try:
         end = moment(last, zone, end=True) if last else _now()
         start = moment(first, zone) if first else end - MONTH
     except WrongFilter as error:
         raise click.UsageError(str(error)) from error
     with _ledger(state_dir) as connection:
+        if outage is not None:
+            start, end = _time_of(outages.named(connection, outage), _now())
+            if not as_json:
+                click.echo(f"The outage of {_local(start, zone)} to {_local(end, zone)}:", err=True)
         found = reconcile(connection, start, end, device)
     if as_json:
         click.echo(json.dumps([_as_json(each) for each in found], indent=2))
@@ -164,6 +187,12 @@ def reconcile_(
     else:
         names = ("device", "counter", "from", "to", "meter", "ledger", "gap", "of the meter", "remarks")
         tables.show(_table(names, [_cells(each, zone) for each in found]))
+
+
+def _time_of(found: list[outages.Outage], now: int) -> tuple[int, int]:
+    """From the first failed contact until contact was back (ms): of each upstream that it struck."""
+    ends = [times.milliseconds(each.recovered) if each.recovered else now for each in found]
+    return times.milliseconds(found[0].started), max(ends)
 
 
 def _given(device: str, text: str, at: int, event: str, remark: str) -> entering.Reading:
@@ -236,9 +265,13 @@ def _reading(taken: tuple[int, int]) -> dict[str, Any]:
 def _cells(gap: DeviceGap, zone: ZoneInfo) -> list[str]:
     percent = "-" if gap.percent is None else f"{gap.percent:+.1f} %"
     ends = (gap.first_reading, gap.last_reading)
-    spans = [f"{datetime.fromtimestamp(each.at / 1000, zone):%Y-%m-%d %H:%M}" for each in ends]
+    spans = [_local(each.at, zone) for each in ends]
     figures = [f"{gap.meter:,}", f"{gap.ledger:,}", f"{gap.gap:+,}", percent]
     return [clean(gap.device), gap.counter, *spans, *figures, clean("; ".join(gap.remarks))]
+
+
+def _local(at: int, zone: ZoneInfo) -> str:
+    return f"{datetime.fromtimestamp(at / 1000, zone):%Y-%m-%d %H:%M}"
 
 
 def _cell(value: object) -> str:

@@ -7,12 +7,15 @@ from typing import Any
 import click
 
 from appliance.cli import tables
-from appliance.cli.common import Failed, appliance_options, json_option, message_of
+from appliance.cli.common import appliance_options, json_option, message_of
+from appliance.cli.outbox_choice import Choice, change_chosen, filters, names_or_filters, whole_id
+from appliance.cli.words import count
 from appliance.client import ask
+from appliance.outbox_access import Queue, Running, with_outbox
+from appliance.outbox_deeds import CORRECTABLE
 
 STATES = ("waiting", "sent", "in_doubt", "rejected")
-CORRECTABLE = ("printer", "user")
-SHORTEST_ID, WHOLE_ID = 8, 36
+DROPPED = ("rejected", "in_doubt", "waiting")
 
 
 @click.group()
@@ -26,18 +29,21 @@ def outbox() -> None:
 @outbox.command("list")
 @appliance_options
 @json_option
-@click.option("--state", type=click.Choice(STATES), help="Only records in this state.")
+@filters(STATES)
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, oldest first.")
-def list_records(state_dir: Path, as_json: bool, state: str | None, limit: int) -> None:
+def list_records(state_dir: Path, as_json: bool, choice: Choice, limit: int) -> None:
     """List what waits, is on its way, is in doubt or was refused.
 
     Example: locum outbox list --state rejected --json
     """
-    rows = ask(state_dir, "outbox-list", state=state, limit=limit)
+    state = choice.wanted.get("state")
+    rows = ask(state_dir, "outbox-list", **{"state": None, **choice.wanted}, limit=limit)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif not rows:
-        click.echo("Nothing is in the outbox." if state is None else f"Nothing in the outbox is {state}.")
+        others = choice.wanted.keys() - {"state"}
+        nothing = "Nothing is in the outbox." if state is None else f"Nothing in the outbox is {state}."
+        click.echo("Nothing in the outbox is like that." if others else nothing)
     else:
         tables.show(tables.outbox_rows(rows))
         if len(rows) == limit:
@@ -53,7 +59,7 @@ def show(state_dir: Path, id_: str, as_json: bool) -> None:
 
     Example: locum outbox show 01936e3c-1f2a
     """
-    answer = ask(state_dir, "outbox-show", id=_whole_id(state_dir, id_, STATES))
+    answer = ask(state_dir, "outbox-show", id=whole_id(Running(state_dir), id_, STATES))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
@@ -63,7 +69,7 @@ def show(state_dir: Path, id_: str, as_json: bool) -> None:
 @outbox.command()
 @appliance_options
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "every", is_flag=True, help="Every record that was refused.")
+@filters(("rejected", "waiting"), ("rejected",))
 @click.option(
     "--set",
     "corrections",
@@ -71,45 +77,62 @@ def show(state_dir: Path, id_: str, as_json: bool) -> None:
     metavar="FIELD=VALUE",
     help="Say something else to the server: printer=NAME or user=NAME.",
 )
-def retry(state_dir: Path, ids: tuple[str, ...], every: bool, corrections: tuple[str, ...]) -> None:
+def retry(state_dir: Path, ids: tuple[str, ...], choice: Choice, corrections: tuple[str, ...]) -> None:
     """Send refused records once more.
 
-    An ID may be cut short to its first 8 characters or more, as long as it names one record. A correction is kept with
-    the record; the ledger keeps what the device said.
+    An ID may be cut short to its first 8 characters or more, as long as it names one record. Filters choose among the
+    refused ones, or with `--state waiting` among those that wait out a pause. A correction is kept with the record; the
+    ledger keeps what the device said.
 
     Example: locum outbox retry 01936e3c-1f2a --set printer="Library copier"
     """
-    if every == bool(ids):
-        raise click.UsageError("name the records to retry, or give --all")
-    if every and corrections:
+    names_or_filters(ids, choice)
+    if choice.any and corrections:
         raise click.UsageError("--set needs the records named, so that no other is corrected by mistake")
     changes = _corrections(corrections)
-    whole = None if every else [_whole_id(state_dir, given, ("rejected",)) for given in ids]
-    result = ask(state_dir, "outbox-retry", ids=whole, set=changes)
-    count = int(result["retried"])
-    click.echo(f"{count} {'record is' if count == 1 else 'records are'} sent once more.")
+
+    def work(queue: Queue) -> tuple[int, int]:
+        if choice.any:
+            return change_chosen(queue, choice, "outbox-retry", "Send once more", {}, harmless=True)
+        return queue.retry([whole_id(queue, given, ("rejected",)) for given in ids], changes), 0
+
+    changed, others = with_outbox(state_dir, work)
+    click.echo(f"{count(changed, 'record is', 'records are')} sent once more.{_meanwhile(others)}")
 
 
 @outbox.command()
 @appliance_options
-@click.argument("id_", metavar="ID")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--sent", is_flag=True, help="The server has it: it leaves the outbox.")
 @click.option("--resend", is_flag=True, help="The server does not have it: it is sent again.")
 @click.option("--reason", default="", metavar="TEXT", help="How you know; it is kept in the ledger with your name.")
-def resolve(state_dir: Path, id_: str, sent: bool, resend: bool, reason: str) -> None:
-    """Decide a record in doubt: whether the server took it.
+@filters(("in_doubt",), ("in_doubt",))
+def resolve(state_dir: Path, ids: tuple[str, ...], choice: Choice, sent: bool, resend: bool, reason: str) -> None:
+    """Decide records in doubt: whether the server took them.
 
-    Look at the server first; `locum outbox show ID` says what helps.
+    Look at the server first; `locum outbox show ID` says what helps. Filters choose many at once: right only if the
+    same is known of all of them, as after the server was restored from a backup.
 
     Example: locum outbox resolve 01936e3c-1f2a --sent --reason "seen in the server's log"
     """
     if sent == resend:
         raise click.UsageError("say what is the case: --sent (the server has it) or --resend (it has not)")
-    how = "sent" if sent else "resend"
-    whole = _whole_id(state_dir, id_, ("in_doubt",))
-    answer = ask(state_dir, "outbox-resolve", id=whole, how=how, reason=reason.strip())
-    done = "counts as sent" if how == "sent" else "is sent once more"
-    click.echo(message_of(answer) or f"{whole} {done}.")
+    names_or_filters(ids, choice)
+    how: dict[str, Any] = {"how": "sent" if sent else "resend", "reason": reason.strip()}
+
+    def work(queue: Queue) -> list[str]:
+        if choice.any:
+            question = "Count as sent" if sent else "Send once more"
+            changed, others = change_chosen(queue, choice, "outbox-resolve", question, how)
+            one, many = ("record counts", "records count") if sent else ("record is", "records are")
+            return [f"{count(changed, one, many)} {'as sent' if sent else 'sent once more'}.{_meanwhile(others)}"]
+        said = []
+        for whole in [whole_id(queue, given, ("in_doubt",)) for given in ids]:
+            answer = queue.one("outbox-resolve", whole, **how)
+            said.append(message_of(answer) or f"{whole} {'counts as sent' if sent else 'is sent once more'}.")
+        return said
+
+    click.echo("\n".join(with_outbox(state_dir, work)))
 
 
 @outbox.command()
@@ -129,18 +152,33 @@ def claim(state_dir: Path, upstream: str | None) -> None:
 
 @outbox.command()
 @appliance_options
-@click.argument("id_", metavar="ID")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the ledger with your name.")
-def drop(state_dir: Path, id_: str, reason: str) -> None:
-    """Give up a record: it is never sent, and stays in the ledger.
+@filters(DROPPED, DROPPED)
+def drop(state_dir: Path, ids: tuple[str, ...], choice: Choice, reason: str) -> None:
+    """Give up records: they are never sent, and stay in the ledger.
 
     Example: locum outbox drop 01936e3c-1f2a --reason "test job"
     """
     if not reason.strip():
         raise click.UsageError("--reason must say something")
-    whole = _whole_id(state_dir, id_, ("rejected", "in_doubt", "waiting"))
-    result = ask(state_dir, "outbox-drop", id=whole, reason=reason.strip())
-    click.echo(f"Dropped {result['dropped']}.")
+    names_or_filters(ids, choice)
+    why: dict[str, Any] = {"reason": reason.strip()}
+
+    def work(queue: Queue) -> list[str]:
+        if choice.any:
+            changed, others = change_chosen(queue, choice, "outbox-drop", "Drop", why)
+            return [f"Dropped {count(changed, 'record')}.{_meanwhile(others)}"]
+        wholes = [whole_id(queue, given, DROPPED) for given in ids]
+        for whole in wholes:
+            queue.one("outbox-drop", whole, **why)
+        return [f"Dropped {whole}." for whole in wholes]
+
+    click.echo("\n".join(with_outbox(state_dir, work)))
+
+
+def _meanwhile(others: int) -> str:
+    return f" {count(others, 'other')} had changed meanwhile." if others else ""
 
 
 def _corrections(given: tuple[str, ...]) -> dict[str, str]:
@@ -156,20 +194,3 @@ def _corrections(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--set {field}= is given twice")
         found[field] = value.strip()
     return found
-
-
-def _whole_id(state_dir: Path, given: str, states: tuple[str, ...]) -> str:
-    """The one record in the outbox whose id begins with `given`."""
-    start = given.strip().lower()
-    if len(start) == WHOLE_ID:
-        return start
-    if len(start) < SHORTEST_ID:
-        raise Failed(f"{given!r} is too short for an id; give its first {SHORTEST_ID} characters or more", 2)
-    found: list[dict[str, Any]] = []
-    for state in states:
-        found += [row for row in ask(state_dir, "outbox-list", state=state, limit=None) if row["id"].startswith(start)]
-    if not found:
-        raise Failed(f"no record {' or '.join(states)} has an id that begins with {given!r}; see: locum outbox list")
-    if len(found) > 1:
-        raise Failed(f"{len(found)} records have an id that begins with {given!r}; give more of it")
-    return str(found[0]["id"])

@@ -29,13 +29,35 @@ def progress() -> Iterator[Progress]:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """What asks a program to end, from a terminal or a service manager, ends this as ^C does: by KeyboardInterrupt."""
+    asked: list[int] = []
 
     def interrupted(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except Exception as error:
+        if asked:  # SQLite makes an error of its own of what is raised while a statement runs
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Whether somebody wants an end by now: for what must finish what it has begun."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -219,8 +219,24 @@ def _last_outage(outage: dict[str, Any] | None, now: float) -> Iterable[Text]:
         for key, one in (("logins", "login"), ("jobs", "job"), ("pages", "page"), ("unknown_cards", "unknown card"))
         if outage.get(key) is not None
     )
-    drained = f"; all forwarded at {local(outage['drained'], now)}" if outage.get("drained") else ""
-    yield Text(f"Last outage  began {local(outage.get('started'), now)}, {lasted}; {figures}{drained}")
+    said = f"Last outage  began {local(outage.get('started'), now)}, {lasted}; {figures}"
+    waiting = int(outage.get("waiting") or 0) + int(outage.get("sent") or 0)
+    left = [
+        f"{number:,} {what}"
+        for number, what in (
+            (waiting, "still to be forwarded"),
+            (int(outage.get("in_doubt") or 0), "in doubt"),
+            (int(outage.get("rejected") or 0), "refused"),
+            (int(outage.get("dropped") or 0), "dropped by hand"),
+        )
+        if number
+    ]
+    if outage.get("drained"):
+        said += f"; {'forwarded' if left else 'all forwarded'} at {local(outage['drained'], now)}"
+        said += f", but {', '.join(left)}" if left else ""
+    elif left:
+        said += f"; {', '.join(left)}"
+    yield Text(said)
 
 
 def _ledger_line(ledger: dict[str, Any]) -> Iterable[Text]:

@@ -62,6 +62,14 @@ def _ports(reader: Reader, listens: list[ListenConfig | None], metrics: MetricsC
             taken.append((bind, port, reader.lines.of(at)))
 
 
+def judge_in_line(reader: Reader, listens: list[ListenConfig | None]) -> None:
+    """In line devices speak to the server's address, so a listener must take what is for any address."""
+    for index, listen in enumerate(listens):
+        if listen is not None and not ip_address(listen.bind).is_unspecified:
+            text = f'in line a listener takes what is for the server: bind must be "0.0.0.0" or "::", not {listen.bind}'
+            reader.problem(("listen", index, "bind"), text)
+
+
 def _used(listen: ListenConfig) -> list[tuple[str, int]]:
     match listen:
         case RadiusListenConfig():

@@ -117,7 +117,10 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
     metrics = sections.metrics(reader, raw.metrics, ("metrics",))
     alerts = sections.alerts(reader, raw.alerts, ("alerts",))
     ledger = sections.ledger(reader, raw.ledger, ("ledger",))
+    inline = sections.inline(reader, raw.inline, ("inline",))
     between.judge(reader, raw, listens, devices, metrics)
+    if inline is not None:
+        between.judge_in_line(reader, listens)
     radius = sections.radius(reader, raw.radius, ("radius",))
     if reader.problems:
         raise ConfigError(reader.problems)
@@ -134,6 +137,7 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
         alerts=alerts,
         metrics=metrics,
         ledger=ledger,
+        inline=inline,
     )
 
 

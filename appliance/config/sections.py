@@ -17,6 +17,7 @@ from appliance.config.reading import Reader
 from appliance.config.values import (
     AlertsConfig,
     DeviceConfig,
+    InlineConfig,
     LedgerConfig,
     MetricsConfig,
     OfflineConfig,
@@ -98,6 +99,22 @@ def ledger(reader: Reader, table: dict[str, Any], at: KeyPath) -> LedgerConfig:
     raw = reader.table(tables.Ledger, table, at) or tables.Ledger()
     zone = checks.checked(reader, zones.known, raw.time_zone, (*at, "time_zone")) if raw.time_zone else None
     return LedgerConfig(raw.keep_personal.seconds if raw.keep_personal is not None else None, zone)
+
+
+def inline(reader: Reader, table: dict[str, Any] | None, at: KeyPath) -> InlineConfig | None:
+    raw = reader.table(tables.Inline, table, at) if table is not None else None
+    if raw is None:
+        return None
+    names = {"copier_side": raw.copier_side, "server_side": raw.server_side}
+    if raw.mode == "bridge":
+        names["bridge"] = raw.bridge
+    elif table is not None and "bridge" in table:
+        reader.problem((*at, "bridge"), "a router has no bridge; remove this line")
+    for key, name in names.items():
+        if list(names.values()).count(name) > 1:
+            reader.problem((*at, key), f"{name} stands twice in [inline]; each interface has one place")
+            return None
+    return InlineConfig(raw.mode, raw.copier_side, raw.server_side, raw.bridge)
 
 
 def _numbered(texts: list[str], at: KeyPath) -> list[tuple[str, KeyPath]]:

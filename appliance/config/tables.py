@@ -98,6 +98,7 @@ class Document(Struct):
     alerts: Table = field(default_factory=dict)
     metrics: Table | None = None
     ledger: Table = field(default_factory=dict)
+    inline: Table | None = None
 
 
 class Appliance(Struct):
@@ -255,6 +256,23 @@ class Ledger(Struct):
     time_zone: Annotated[str, _text("the name of a time zone", "Europe/Berlin")] | None = None
 
 
+Interface = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!\.{1,2}$)[A-Za-z0-9_.@-]{1,15}$",
+        description="the name of a network interface",
+        examples=['"eth1"'],
+    ),
+]
+
+
+class Inline(Struct):
+    mode: Annotated[Literal["bridge", "router"], Meta(description='"bridge" or "router"', examples=['"bridge"'])]
+    copier_side: Interface
+    server_side: Interface
+    bridge: Interface = "locum0"
+
+
 Attribute = Annotated[
     str,
     Meta(
@@ -286,7 +304,7 @@ UPSTREAMS: dict[str, type[Struct]] = {
 }
 LISTENS: dict[str, type[Struct]] = {"radius": RadiusListen, "terminal": TerminalListen}
 
-LATER_SECTIONS = ("inline", "reader", "snmp", "console")
+LATER_SECTIONS = ("reader", "snmp", "console")
 """Sections that later versions have; each is an error of its own kind here."""
 
 WHOLE_UPSTREAM = ("delay", "recover_after", "drain_window", "unknown_username", "max_outage_hours")

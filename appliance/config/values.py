@@ -234,6 +234,23 @@ class LedgerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class InlineConfig:
+    """Where Locum stands in line: the interfaces towards the copiers and towards the servers. `bridge` is the name of
+    the bridge that joins them, in mode bridge.
+    """
+
+    mode: Literal["bridge", "router"]
+    copier_side: str
+    server_side: str
+    bridge: str = "locum0"
+
+    @property
+    def device(self) -> str:
+        """The interface on which this machine takes diverted flows."""
+        return self.bridge if self.mode == "bridge" else self.copier_side
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration. `digest` is "sha256:" and the hexadecimal SHA-256 of the file's bytes."""
 
@@ -249,3 +266,4 @@ class Config:
     alerts: AlertsConfig = AlertsConfig()
     metrics: MetricsConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
+    inline: InlineConfig | None = None

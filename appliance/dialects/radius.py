@@ -8,7 +8,7 @@ from protocols.radius.accounting import JobMapping, mapping_from_names
 from protocols.radius.dictionary import Dictionary, parse_dictionary, shipped_dictionary
 from proxy.commands import Command
 from proxy.dialects.radius.accounting import AccountingFlow
-from proxy.dialects.radius.clients import Client
+from proxy.dialects.radius.clients import Client, Clients
 from proxy.dialects.radius.host import ACCT, AUTH, ProbeLogin
 from proxy.dialects.radius.listener import RadiusListener
 from proxy.dialects.radius.logins import LoginFlow
@@ -33,7 +33,8 @@ class Radius:
         def fingerprint(address: str) -> str:
             settings = flow.settings
             told = f"{wanted.name}|{address}|{settings.auth_port}|{settings.accounting_port}|".encode()
-            return parts.fingerprint(told + settings.secret)
+            # In line the secrets are the devices', and each device's own requests prove its own.
+            return parts.fingerprint(told + (settings.secret if parts.config.inline is None else b"in line"))
 
         flow = RadiusUpstream(
             wanted.name,
@@ -45,6 +46,7 @@ class Radius:
             offline.recover_after,
             offline.drain_window,
         )
+        flow.clients = _all_clients(wanted.name, parts.config)
         flow.proven_by = set(parts.memories(f"proven:{wanted.name}:"))
         flow.signed_by = set(parts.memories(f"signs:{wanted.name}:"))
         for role, answered in flow.status_answered.items():
@@ -55,6 +57,7 @@ class Radius:
         if not isinstance(flow, RadiusUpstream):
             raise TypeError(f"{flow.name} is no RADIUS upstream")
         flow.recover_after = parts.config.offline.recover_after
+        flow.clients = _all_clients(flow.name, parts.config)
         flow.outbox.window = parts.config.offline.drain_window
         return flow.configure(_settings(_radius(upstream), parts.config), at)
 
@@ -137,6 +140,16 @@ def _clients(listen: RadiusListenConfig) -> list[Client]:
         )
         for client in listen.clients
     ]
+
+
+def _all_clients(upstream: str, config: Config) -> Clients:
+    """The devices of all listeners that lead to an upstream."""
+    leading = [
+        listen
+        for listen in config.listens
+        if isinstance(listen, RadiusListenConfig) and upstream in (listen.upstream, listen.records_to)
+    ]
+    return Clients([client for listen in leading for client in _clients(listen)])
 
 
 def _mapping(config: Config) -> JobMapping:

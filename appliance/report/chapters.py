@@ -23,7 +23,7 @@ _WHO_LET_IN = (
     ("server", "let in by the server", BLUE, ("online",)),
     ("locum", "let in by Locum", ORANGE, ("offline",)),
     ("drill", "in a drill", PURPLE, ("drill",)),
-    ("unknown", "not known", GREY, ("unknown", "")),
+    ("unknown", "not known", GREY, ("unknown", "recovered", "")),
 )
 
 

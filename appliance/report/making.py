@@ -6,7 +6,6 @@ file itself is verified in full. What is made appears at its place when all of i
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,17 +15,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from appliance.report import pdf
-from appliance.report.page import page
+from appliance.report.page import is_one, page
+from storage import places
 from storage.errors import translated
 from storage.export import files
 from storage.export.filters import moment
 from storage.export.manifest import newest_checkpoint
-from storage.export.output import CannotExport, private
+from storage.export.output import CannotExport, WrongPlace, private
 from storage.export.pseudonyms import Pseudonyms
 from storage.export.snapshot import snapshot
 from storage.summary.scope import DEFAULT_DAYS, Scope, usual_period
 from storage.summary.whole import summarise
 from storage.verify import verify
+
+_PDF = b"%PDF-"
 
 Progress = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is done, and of how much (0: not known)."""
@@ -67,22 +69,22 @@ class Made:
 def make(wish: Wish, progress: Progress) -> Made:
     """Make it. Raises WrongPlace, CannotExport, NoBrowser, or a StorageError about the ledger; nothing is left then."""
     browser = pdf.browser() if wish.pdf else None
-    if wish.target is not None:
-        _refuse(wish, wish.target)
     at_work = wish.target.parent if wish.target is not None else wish.folder
     try:
+        if wish.target is not None:
+            _refuse(wish, wish.target)
         with ExitStack() as stack:
             folder = stack.enter_context(
                 files.workshop(at_work / (wish.target.name if wish.target else "locum-report"))
             )
             return _made(wish, folder, browser, progress)
-    except sqlite3.Error as error:
-        raise translated(error, wish.source) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (sqlite3.Error, OSError) as error:
+        if places.ran_out(error, at_work):
             raise CannotExport(
                 f"{at_work}: the disk is full; name a larger one, the report needs room for a copy of the ledger"
             ) from error
+        if isinstance(error, sqlite3.Error):
+            raise translated(error, wish.source) from error
         raise CannotExport(f"{at_work}: cannot be written to ({error.strerror}); look at its owner and mode") from error
 
 
@@ -118,6 +120,21 @@ def _refuse(wish: Wish, target: Path) -> None:
     beside = [wish.source.with_name(wish.source.name + ending) for ending in ("", "-wal", "-shm", ".lock")]
     for place in (target, _pdf_of(target)) if wish.pdf else (target,):
         files.refuse(place, wish.state_dir, tuple(beside), False, wish.force)
+    _refuse_others(wish, target)
+
+
+def _refuse_others(wish: Wish, target: Path) -> None:
+    """Only a report is replaced: what is there and is none may be the only copy of something. A PDF is known by the
+    page beside it.
+    """
+    printed = _pdf_of(target)
+    for place in (target, printed) if wish.pdf else (target,):
+        if place.exists() and not (target.exists() and is_one(target)):
+            raise WrongPlace(f"{place}: is no report of ours; move it away, or name another place")
+    if wish.pdf and printed.exists():
+        with printed.open("rb") as stream:
+            if stream.read(len(_PDF)) != _PDF:
+                raise WrongPlace(f"{printed}: is no PDF; move it away, or name another place")
 
 
 def _scope(wish: Wish, connection: sqlite3.Connection) -> Scope:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -20,11 +21,15 @@ from storage.summary.whole import Summary
 from storage.verify import Report
 
 TITLE = "Report of the ledger"
+GENERATOR = "Locum, locum ledger report"
+"""By this in its head a page is known as a report of ours."""
+_HEAD = 4_096
 
 
 def page(summary: Summary, report: Report, checkpoint: Checkpoint | None, made_at: int, version: str) -> str:
     """The report as HTML. `made_at`: ms; `version`: Locum's."""
     html: str = _template().render(
+        generator=GENERATOR,
         title=f"{TITLE}, {opening.period(summary)}",
         style=Markup(_read("report.css")),
         heading=TITLE,
@@ -35,6 +40,12 @@ def page(summary: Summary, report: Report, checkpoint: Checkpoint | None, made_a
         made=f"Made on {wording.moment(summary.scope, made_at)} ({summary.scope.zone}) by Locum {version}.",
     )
     return html
+
+
+def is_one(file: Path) -> bool:
+    """Whether a file is such a page. Raises OSError."""
+    with file.open("rb") as stream:
+        return f'<meta name="generator" content="{GENERATOR}">'.encode() in stream.read(_HEAD)
 
 
 def all_chapters(summary: Summary, report: Report, checkpoint: Checkpoint | None) -> list[Chapter]:

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from appliance.simulator.copier import KIND_NUMBERS, Copier, Target
 from appliance.simulator.terminal import TerminalCopier, TerminalTarget
@@ -52,6 +53,7 @@ class Lab:
         self._next_turn = 0.0
         self._began = 0.0
         self._people = 0
+        self.ending = False
         self._counts: Counter[str] = Counter()
         # Milliseconds since 1970 in hex: no session or job number comes back when the command is run again.
         run = f"{time.time_ns() // 1_000_000:x}-"
@@ -69,6 +71,10 @@ class Lab:
     def all_acknowledged(self) -> bool:
         """Whether every job was done, and acknowledged."""
         return self._jobs_left == 0 and all(job.acknowledged for copier in self._copiers for job in copier.jobs)
+
+    def end(self) -> None:
+        """Nobody starts anything from now on, and what is cut off is no trouble."""
+        self.ending = True
 
     def close(self) -> None:
         """Switch all copiers off."""
@@ -92,6 +98,8 @@ class Lab:
         while self._jobs_left and refused < len(self._cards):
             card = self._next_card()
             answer = await copier.log_in(card, wait=LOGIN_WAIT)
+            if self.ending:
+                return
             what = "unanswered" if answer is None else "granted" if answer.granted else "refused"
             self._counts[what] += 1
             if answer is None:
@@ -137,10 +145,15 @@ def run_lab(target: AnyTarget, cards: Sequence[str], *, count: int, jobs: int, r
 
     running: Any = reactor
     lab = Lab(running, target, cards, count=count, jobs=jobs, rate=rate)
-    failures: list[Any] = []
-    running.callWhenRunning(
-        lambda: lab.work().addErrback(failures.append).addBoth(lambda _: running.running and running.stop())
-    )
+    failures: list[Failure] = []
+
+    def failed(failure: Failure) -> None:
+        if not lab.ending:  # whoever interrupts the copiers takes the connections away from under them
+            first = failure.value
+            failures.append(first.subFailure if isinstance(first, FirstError) else failure)
+
+    running.addSystemEventTrigger("before", "shutdown", lab.end)
+    running.callWhenRunning(lambda: lab.work().addErrback(failed).addBoth(lambda _: running.running and running.stop()))
     running.run()
     done, line = lab.all_acknowledged, lab.closing_line()
     lab.close()

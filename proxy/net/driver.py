@@ -9,15 +9,40 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
 
-from proxy.commands import Close, Command, Connect, Keep, Open, Send, Tell, Tls, Verify
-from proxy.events import Channel, Event, Flow, Kept, Moment, NotKept, Received, Refused, Ticked, Verified
+from proxy.commands import (
+    Close,
+    Command,
+    Connect,
+    Keep,
+    Open,
+    Send,
+    SendFrame,
+    Side,
+    Tell,
+    Tls,
+    Verify,
+    WatchFrames,
+)
+from proxy.events import (
+    Channel,
+    Event,
+    Flow,
+    FrameReceived,
+    Kept,
+    Moment,
+    NotKept,
+    Received,
+    Refused,
+    Ticked,
+    Verified,
+)
 from proxy.net.codes import Verifier
 from proxy.net.crashpoints import (
     AFTER_KEPT,
@@ -29,7 +54,10 @@ from proxy.net.crashpoints import (
     armed,
     reached,
 )
+from proxy.net.listening import allow_many_files
+from proxy.net.packets import FramePort
 from proxy.net.streams import Streams
+from proxy.net.transparent import ANOTHER_PORT
 from proxy.net.udp import DevicePort, ServerPort
 from proxy.net.writer import Result, Store, Writer
 from storage.answers import Outcome
@@ -73,7 +101,8 @@ class Driver:
     is given what is personal.
 
     `observe` is told of every change that is on stable storage: what became of it, and the seconds that took, None if
-    nobody waited for it.
+    nobody waited for it. `transparent`: it stands in line, so that devices speak to the server's address
+    (`transparent.py`).
     """
 
     def __init__(
@@ -83,6 +112,8 @@ class Driver:
         tell: Callable[[Tell], None],
         alarm: Callable[[Tell], None] | None = None,
         observe: Observe | None = None,
+        *,
+        transparent: bool = False,
     ) -> None:
         self.writer = Writer(reactor, store, self._written)
         self.flows: list[Flow] = []
@@ -92,12 +123,17 @@ class Driver:
         self._tell = tell
         self._alarm = alarm
         self._observe = observe
-        self._streams = Streams(reactor, self.dispatch, this_moment, self._told)
+        self._streams = Streams(reactor, self.dispatch, this_moment, self._told, transparent=transparent)
         self._verifier = Verifier(reactor, self._verified)
         self._device_ports: dict[Channel, DevicePort] = {}
         self._server_ports: dict[Channel, ServerPort] = {}
+        self._frame_ports: dict[Side, FramePort] = {}
         self._events: deque[tuple[Flow, Event]] = deque()
         self._running = False
+        self._transparent = transparent
+        if transparent:
+            allow_many_files()  # a socket for each device that is relayed
+        self._lost: Counter[str] = Counter()
 
     def listen(self, channel: Channel, flow: Flow, address: str, port: int) -> None:
         """Open a port for devices; it is read from `start` on. Raises OSError if it cannot be bound."""
@@ -105,13 +141,21 @@ class Driver:
         def received(data: bytes, peer: tuple[str, int, str]) -> None:
             self.dispatch(flow, Received(channel, peer, data, this_moment()))
 
-        self._device_ports[channel] = DevicePort(self._reactor, address, port, received)
+        self._device_ports[channel] = DevicePort(self._reactor, address, port, received, transparent=self._transparent)
 
     def listen_stream(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None = None) -> None:
         """Open a port for devices' streams; connections are taken from `open_for_devices` on. Raises OSError if it
         cannot be bound, or (EINVAL, with words) if the certificates cannot be used.
         """
         self._streams.listen(channel, flow, address, port, tls)
+
+    def open_packets(self, side: Side, interface: str, flow: Flow) -> None:
+        """Read frames on an interface, those that `flow` then wants (`WatchFrames`). Raises OSError, with words."""
+
+        def received(data: bytes) -> None:
+            self.dispatch(flow, FrameReceived(side, data, this_moment()))
+
+        self._frame_ports[side] = FramePort(self._reactor, interface, received)
 
     def open_for_devices(self, channel: Channel) -> None:
         """Begin to read a port that `listen` or `listen_stream` has bound."""
@@ -162,24 +206,30 @@ class Driver:
                 self._verifier.verify(command)
             elif isinstance(command, Tell):
                 self._told(command)
+            elif isinstance(command, SendFrame | WatchFrames):
+                self._frame(command)
 
     def close(self) -> None:
         """Close every port and stream; nothing is read any more."""
         self._streams.close_all()
         self._verifier.stop()
-        for port in (*self._device_ports.values(), *self._server_ports.values()):
+        for port in self._ports():
             port.close()
         self._device_ports.clear()
         self._server_ports.clear()
+        self._frame_ports.clear()
 
     def losses(self) -> dict[str, int]:
         """What did not get where it should: datagrams not sent, streams not served, changes not stored, events that
         met a bug.
         """
-        ports = (*self._device_ports.values(), *self._server_ports.values())
-        counted = {"not-sent": sum(port.dropped for port in ports), "not-stored": self.unkept, "met-a-bug": self.bugs}
-        counted |= self._streams.lost
+        counted = self._lost + self._streams.lost
+        counted["not-sent"] += sum(port.dropped for port in self._ports())
+        counted["not-stored"], counted["met-a-bug"] = self.unkept, self.bugs
         return {reason: number for reason, number in counted.items() if number}
+
+    def _ports(self) -> list[DevicePort | ServerPort | FramePort]:
+        return [*self._device_ports.values(), *self._server_ports.values(), *self._frame_ports.values()]
 
     def _handle(self, flow: Flow, event: Event) -> None:
         # The last line of defence: a bug met by one datagram must not stop the service for all others.
@@ -205,11 +255,21 @@ class Driver:
                 server_port.send(send.data)
         reached(AFTER_SEND)
 
+    def _frame(self, command: SendFrame | WatchFrames) -> None:
+        port = self._frame_ports.get(command.side)
+        if port is None:
+            return
+        if isinstance(command, SendFrame):
+            port.send(command.data)
+        else:
+            port.watch(command.addresses, command.stations, command.senders)
+
     def _close(self, command: Close) -> None:
         if self._streams.close(command.channel, command.abort):
             return
         port = self._server_ports.pop(command.channel, None)
         if port is not None:
+            self._lost["not-sent"] += port.dropped
             port.close()
 
     def _open(self, command: Open) -> None:
@@ -222,7 +282,15 @@ class Driver:
         def refused(text: str) -> None:
             self.dispatch(flow, Refused(channel, text, this_moment()))
 
-        self._server_ports[channel] = ServerPort(self._reactor, command.address, command.port, received, refused)
+        try:
+            port = ServerPort(self._reactor, command.address, command.port, received, refused, command.source)
+        except OSError as error:
+            # What is sent on it goes nowhere, as if the network had lost it.
+            self._lost["not-sent"] += 1
+            log.warn("no socket towards {address}: {error}", address=command.address, error=error.strerror)
+            return
+        self._lost[ANOTHER_PORT] += port.elsewhere
+        self._server_ports[channel] = port
 
     def _verified(self, verify: Verify, right: bool) -> None:
         self.dispatch(verify.owner, Verified(verify.token, right, this_moment()))

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from proxy.net.transparent import make_transparent
 from proxy.net.udp import family_of
 
 MOST = 8192
@@ -30,8 +31,8 @@ log = Logger()
 
 class Listener:
     """`accepted(number, socket)` is called for each connection, numbered from 1, and the socket closed afterwards;
-    `refused(address, text)` for one too many. `left(number)` says that one is free again. Raises OSError if it cannot
-    listen.
+    `refused(address, text)` for one too many. `left(number)` says that one is free again. `transparent`: it takes what
+    is for the server (`transparent.py`). Raises OSError if it cannot listen.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Listener:
         port: int,
         accepted: Callable[[int, socket.socket], None],
         refused: Callable[[str, str], None],
+        *,
+        transparent: bool = False,
     ) -> None:
         self._reactor = reactor
         self._accepted = accepted
@@ -56,6 +59,8 @@ class Listener:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if transparent:
+                make_transparent(self.socket)  # what it accepts inherits this
             self.socket.bind((address, port))
             self.socket.listen(BACKLOG)
         except OSError:

@@ -13,8 +13,10 @@ from twisted.python.failure import Failure
 
 from proxy.commands import Connect, Tell, Tls
 from proxy.events import Channel, Event, Flow, Moment
+from proxy.net.dialling import Dialling
 from proxy.net.listening import Listener
 from proxy.net.stream import Stream, watch_over
+from proxy.net.transparent import ANOTHER_PORT
 
 HANDSHAKE = 10.0
 TOO_MANY = "too-many-connections"
@@ -40,7 +42,9 @@ class _One(ClientFactory):
 
 
 class Streams:
-    """All streams, by channel. `lost` counts what did not go as it should, by reason; `tell` gets lines about it."""
+    """All streams, by channel. `lost` counts what did not go as it should, by reason; `tell` gets lines about it.
+    `transparent`: devices speak to the server's address (`transparent.py`).
+    """
 
     def __init__(
         self,
@@ -48,6 +52,8 @@ class Streams:
         dispatch: Callable[[Flow, Event], None],
         clock: Callable[[], Moment],
         tell: Callable[[Tell], None],
+        *,
+        transparent: bool = False,
     ) -> None:
         self.reactor = reactor
         self.dispatch = dispatch
@@ -57,6 +63,7 @@ class Streams:
         self._listeners: dict[Channel, Listener] = {}
         self._streams: dict[Channel, Stream] = {}
         self._said: dict[str, float] = {}
+        self._transparent = transparent
 
     def listen(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None) -> None:
         """Bind a port for devices; none of their connections is taken before `open`. Raises OSError."""
@@ -68,7 +75,7 @@ class Streams:
         def accepted(number: int, connection: socket.socket) -> None:
             self._accepted(Stream(self, (*channel, number), flow, tls, listener), tls, connection)
 
-        listener = Listener(self.reactor, address, port, accepted, self._too_many)
+        listener = Listener(self.reactor, address, port, accepted, self._too_many, transparent=self._transparent)
         watch_over(listener.socket)  # what it accepts inherits this
         self._listeners[channel] = listener
 
@@ -99,13 +106,22 @@ class Streams:
                 from proxy.net.tls import over_tls
 
                 factory = over_tls(self.reactor, command.tls, factory, stream, server=command.address)
-            stream.connector = self.reactor.connectTCP(command.address, command.port, factory, timeout=None)
+            stream.connector = self._connector(command, factory)
         except OSError as error:
             stream.not_connected(error)
             return
         stream.wait_for(command.timeout)
         if (raw := getattr(stream.connector.transport, "socket", None)) is not None:
             watch_over(raw)
+
+    def _connector(self, command: Connect, factory: Any) -> Any:
+        if command.source is None:
+            return self.reactor.connectTCP(command.address, command.port, factory, timeout=None)
+
+        def elsewhere() -> None:
+            self.lost[ANOTHER_PORT] += 1
+
+        return Dialling(self.reactor, (command.address, command.port), command.source, factory, elsewhere)
 
     def send(self, channel: Channel, data: bytes) -> bool:
         """Send on a stream; whether there is one of this channel."""

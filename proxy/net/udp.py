@@ -3,7 +3,8 @@
 A socket bound to a wildcard address answers from the address that was asked (IP_PKTINFO, RFC 3542), for a device
 listens to that one only. A socket connected to a server hears of refusals (ICMP unreachable). Ports of Twisted's own do
 neither, and cost more a datagram. They have the methods of an IReadDescriptor, which is all that the reactor asks of
-them.
+them. In line both are transparent (`transparent.py`): a port for devices takes what is for the server, and one towards
+a server has a device's address.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from proxy.commands import Source
 from proxy.events import Peer
+from proxy.net.transparent import bind_as, make_transparent, not_to_be_had
 
 LARGEST = 4097
 READ_AT_ONCE = 32
@@ -87,7 +90,15 @@ class _Port:
 class DevicePort(_Port):
     """Where devices send to. `received(data, peer)` is called for each datagram. Raises OSError if it cannot bind."""
 
-    def __init__(self, reactor: Any, address: str, port: int, received: Callable[[bytes, Peer], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        address: str,
+        port: int,
+        received: Callable[[bytes, Peer], None],
+        *,
+        transparent: bool = False,
+    ) -> None:
         family = family_of(address)
         super().__init__(reactor, family)
         self._received = received
@@ -100,7 +111,11 @@ class DevicePort(_Port):
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             elif self._wildcard:
                 self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            self._socket.bind((address, port))
+            if transparent:
+                make_transparent(self._socket)
+                bind_as(self._socket, Source(address, port))
+            else:
+                self._socket.bind((address, port))
         except OSError:
             self._socket.close()
             raise
@@ -151,7 +166,11 @@ class DevicePort(_Port):
 
 
 class ServerPort(_Port):
-    """One source port towards a server. `refused(text)` is called when the network says that nobody is there."""
+    """One source port towards a server. `refused(text)` is called when the network says that nobody is there.
+
+    `source`: the device's address and port that it has in line; `elsewhere`: another port of that address was taken,
+    for the device's own could not be had. Raises OSError if there is no socket to be had.
+    """
 
     def __init__(
         self,
@@ -160,12 +179,16 @@ class ServerPort(_Port):
         port: int,
         received: Callable[[bytes], None],
         refused: Callable[[str], None],
+        source: Source | None = None,
     ) -> None:
         super().__init__(reactor, family_of(address))
+        self.elsewhere = False
         self._received = received
         self._refused = refused
         self._to = (address, port)
         self._connected = False
+        if source is not None:
+            self._bind_as(source)
         self._connect()
         reactor.addReader(self)
 
@@ -192,6 +215,21 @@ class ServerPort(_Port):
             self._failed(error)
             if error.errno == errno.ECONNREFUSED:
                 self._send_anyway(data)
+
+    def _bind_as(self, source: Source) -> None:
+        try:
+            make_transparent(self._socket)
+            try:
+                bind_as(self._socket, source)
+            except OSError as error:
+                if not not_to_be_had(error, source):
+                    raise
+                self.elsewhere = True
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+                bind_as(self._socket, Source(source.address))
+        except OSError:
+            self._socket.close()
+            raise
 
     def _send_anyway(self, data: bytes) -> None:
         try:

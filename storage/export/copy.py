@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from storage import copies, schema
+from storage import copies, migrations, schema
 from storage.cards import normalised
 from storage.export.output import Tell, Written
-from storage.export.pseudonyms import FIELDS
+from storage.export.pseudonyms import FIELDS, with_pseudonyms
+from storage.export.snapshot import interruptible
 from storage.export.subjects import Source
 from storage.views import VIEWS
 
@@ -79,29 +80,25 @@ def write(source: Source, target: Path, info: Mapping[str, str], tell: Tell) -> 
 
 def _careless(connection: sqlite3.Connection, where: str = "") -> None:
     """The file is thrown away if anything goes wrong: it needs no journal."""
+    interruptible(connection)
     for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -16384"):
         connection.execute(f"PRAGMA {where}{pragma}").fetchall()
 
 
 class _Making:
-    """The file's schema, taken from the snapshot's: `names` of its tables."""
+    """The file's schema, which is Locum's own, whatever the snapshot's was altered to: `names` of its tables."""
 
     def __init__(self, source: Source, made: sqlite3.Connection) -> None:
         self._made = made
         self.hidden = _hidden(source)
         working = [name for name in WORKING if not (self.hidden and name == "cards")]
         self.names = [*schema.EVIDENCE, *working, *(["pseudonyms"] if self.hidden else [])]
-        self._known = source.connection.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
-        ).fetchall()
-        self._marks = [
-            source.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        ]
+        self._known = _ours()
 
     def tables(self, info: Mapping[str, str]) -> None:
         """Make the tables, and fill in `info`."""
-        for name, mark in zip(("application_id", "user_version"), self._marks, strict=True):
-            self._made.execute(f"PRAGMA {name} = {mark}")
+        self._made.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        self._made.execute(f"PRAGMA user_version = {migrations.CURRENT}")
         for statement in self._of("table"):
             self._made.execute(statement)
         if self.hidden:
@@ -115,7 +112,7 @@ class _Making:
         for statement in self._of("trigger"):
             self._made.execute(statement)
         for name, query in VIEWS.items():
-            query = re.sub(r"\b(FROM|JOIN) personal\b", r"\1 pseudonyms", query) if self.hidden else query
+            query = with_pseudonyms(query) if self.hidden else query
             if name in WORKED_OUT:
                 self._made.execute(f"CREATE VIEW {name}{ANEW} AS {query}")
                 self._made.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}{ANEW}")
@@ -126,6 +123,16 @@ class _Making:
     def _of(self, kind: str) -> Iterator[str]:
         tables = {*self.names} - {"pseudonyms"}
         return (sql for each, _, table, sql in self._known if each == kind and table in tables)
+
+
+def _ours() -> list[tuple[str, str, str, str]]:
+    """Type, name, table and statement of all that an empty ledger has."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        for statement in schema.statements():
+            model.execute(statement)
+        return model.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
+        ).fetchall()
 
 
 def _hidden(source: Source) -> bool:
@@ -188,11 +195,13 @@ def _fill_pseudonyms(source: Source, done: int, tell: Tell) -> None:
 
 def _fill_working(source: Source, hidden: bool) -> None:
     connection = source.connection
-    names = [row[1] for row in connection.execute("PRAGMA main.table_info(outbox)")]
+    names = [row[1] for row in connection.execute("PRAGMA made.table_info(outbox)")]
     # The order in which they are sent names users and cards where the server wants it by these.
     blank = {"order_key", "evidence", "corrections"} if hidden else set()
     columns = ", ".join("''" if name in blank else name for name in names)
-    connection.execute(f"INSERT INTO made.outbox SELECT {columns} FROM main.outbox WHERE {source.wanted()}")
+    connection.execute(
+        f"INSERT INTO made.outbox ({', '.join(names)}) SELECT {columns} FROM main.outbox WHERE {source.wanted()}"
+    )
     connection.execute(
         "INSERT INTO made.outbox_counts SELECT upstream, state, count(*) FROM made.outbox GROUP BY upstream, state"
     )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from storage import copies, space, times
-from storage.errors import primary_code, translated
+from storage import copies, places, times
+from storage.errors import translated
 from storage.export import comma, copy, datasette, files, lines, manifest, page
 from storage.export.filters import ALL, Filters, choose
 from storage.export.manifest import About
 from storage.export.output import CannotExport, Written, WrongPlace, private
 from storage.export.pseudonyms import FIELDS, Pseudonyms
 from storage.export.snapshot import snapshot
+from storage.export.soundness import wrong_with
 from storage.export.subjects import Source
 
 FORMATS = ("sqlite", "csv", "jsonl", "xlsx", "html")
@@ -29,7 +28,6 @@ Noted = Callable[["Exported"], None]
 """Is told of an export when it is made and not yet in place; if it raises, nothing is left."""
 
 _IN_WORDS = "SELECT count(*) FROM entries e JOIN {} p ON p.seq = e.seq WHERE ({}) AND {}"
-_ALMOST_NOTHING = 1 << 20
 _MANIFEST, _DATASETTE = ".manifest.json", ".datasette.json"
 
 
@@ -53,15 +51,17 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was made. `sha256`: hex, of the manifest's bytes. `in_words`: with pseudonyms, entries that name a person in
-    the words of the server or the device, which stand in the chain.
-    """
+    """What was made. `sha256`: hex, of the manifest's bytes."""
 
     about: About
     written: Written
     manifest: Path
     sha256: str
-    in_words: int
+
+    @property
+    def in_words(self) -> int:
+        """Entries that name a person outside of the personal part, as far as is known."""
+        return self.about.named or 0
 
 
 def refuse(wish: Wish) -> None:
@@ -83,11 +83,11 @@ def export(wish: Wish, progress: Progress, noted: Noted = lambda exported: None)
         with files.workshop(wish.target) as folder:
             return _made(wish, folder, progress, noted)
     except sqlite3.Error as error:
-        if primary_code(error) == sqlite3.SQLITE_FULL or _disk_full(wish.target):
+        if places.ran_out(error, wish.target.parent):
             raise _no_room(wish) from error
         raise translated(error, wish.source) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if places.ran_out(error, wish.target.parent):
             raise _no_room(wish) from error
         raise CannotExport(f"{wish.target}: cannot be written ({error.strerror}); nothing is left of it") from error
 
@@ -112,13 +112,24 @@ def _made(wish: Wish, folder: Path, progress: Progress, noted: Noted) -> Exporte
         source = Source(connection, chosen, wish.zone, personal, Pseudonyms() if hide else None)
         hidden = wish.pseudonymise or personal == "pseudonyms"
         newest = manifest.newest_checkpoint(connection, chosen.through)
-        about = About(wish.version, wish.format, times.text(wish.now), str(wish.zone), hidden, chosen, newest, info)
+        progress("looking at the chain", 0, 0)
+        about = About(
+            wish.version,
+            wish.format,
+            times.text(wish.now),
+            str(wish.zone),
+            hidden,
+            chosen,
+            newest,
+            info,
+            _named_in_words(source) if hide else _said_to_be_named(info),
+            wrong_with(connection, chosen, newest),
+        )
         written = _write(wish, source, about, folder / wish.target.name, progress)
         head = connection.execute("SELECT hash FROM entries WHERE seq = ?", (chosen.through,)).fetchone()
-        in_words = _named_in_words(source) if hide else 0
     made = {"": folder / wish.target.name, **written.beside}
     hashes = {path.name: path for path in (sorted(made[""].iterdir()) if wish.format == "csv" else made.values())}
-    text = manifest.make(about, written, hashes, head[0] if head else None, in_words)
+    text = manifest.make(about, written, hashes, head[0] if head else None)
     book = made[""] / files.MANIFEST if wish.format == "csv" else folder / f"{wish.target.name}{_MANIFEST}"
     with private(book) as file:
         file.write(text.decode())
@@ -126,12 +137,12 @@ def _made(wish: Wish, folder: Path, progress: Progress, noted: Noted) -> Exporte
         made[_MANIFEST] = book
     for path in made.values():
         files.settle(path)
-    places = _places(wish)
-    place = places.get(_MANIFEST, wish.target / files.MANIFEST)
-    exported = Exported(about, written, place, sha256(text).hexdigest(), in_words)
+    goes_to = _places(wish)
+    place = goes_to.get(_MANIFEST, wish.target / files.MANIFEST)
+    exported = Exported(about, written, place, sha256(text).hexdigest())
     progress("putting it in place", 0, 0)
     noted(exported)
-    files.put({path: places[ending] for ending, path in made.items()}, folder)
+    files.put({path: goes_to[ending] for ending, path in made.items()}, folder)
     return exported
 
 
@@ -175,14 +186,14 @@ def _named_in_words(source: Source) -> int:
     return found
 
 
+def _said_to_be_named(info: Mapping[str, str]) -> int | None:
+    """The same of a file in which there are pseudonyms already, so that it cannot be counted; None: it does not say."""
+    told = info.get(manifest.NAMED, "0" if info.get("pseudonymised", "0") == "0" else "")
+    return int(told) if told.isascii() and told.isdecimal() else None
+
+
 def _with_companions(source: Path) -> tuple[Path, ...]:
     return (source, *(source.with_name(source.name + ending) for ending in ("-wal", "-shm", ".lock")))
-
-
-def _disk_full(target: Path) -> bool:
-    with suppress(OSError):
-        return space.measured(target.parent)[1] < _ALMOST_NOTHING
-    return False
 
 
 def _no_room(wish: Wish) -> CannotExport:

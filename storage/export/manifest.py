@@ -16,6 +16,7 @@ from storage.export import files
 from storage.export.filters import Chosen
 from storage.export.output import Written
 
+NAMED = "entries_with_names_in_words"
 HOW_TO_CHECK = [
     "files: the SHA-256 of each file is that of its bytes (sha256sum).",
     "checkpoint: `signature` is Ed25519 (RFC 8032) by `public_key` over the bytes of 'locum-checkpoint-1' followed by "
@@ -32,6 +33,8 @@ HOW_TO_CHECK = [
 class About:
     """An export, before it is made. `version`: Locum's. `made_at`: ISO 8601. `pseudonymised`: names are hidden, here or
     in the file that it is made from. `info`: `export_info` of the file that it is made from, empty for a whole ledger.
+    `named`: with pseudonyms, entries that name a person in the words of the server or the device, which stand in the
+    chain; None: not known. `wrong`: what is wrong first with the chain, "" nothing.
     """
 
     version: str
@@ -42,6 +45,8 @@ class About:
     chosen: Chosen
     checkpoint: Checkpoint | None
     info: Mapping[str, str]
+    named: int | None = 0
+    wrong: str = ""
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -65,6 +70,7 @@ class About:
             "through": str(self.chosen.through),
             "time_zone": self.zone,
             "checkpoint": self.checkpoint.line if self.checkpoint is not None else "",
+            **({NAMED: str(self.named)} if self.pseudonymised and self.named is not None else {}),
             **({"made_from": json.dumps(dict(self.info), sort_keys=True)} if self.info else {}),
             **({"erased": self.info["erased"]} if "erased" in self.info else {}),
         }
@@ -85,6 +91,8 @@ class About:
         if self.checkpoint is not None:
             words["signed through"] = f"entry {self.checkpoint.seq:,}"
             words["checkpoint"] = self.checkpoint.line
+        if self.wrong:
+            words["found wrong"] = self.wrong
         return words
 
 
@@ -97,9 +105,9 @@ def newest_checkpoint(connection: sqlite3.Connection, through: int) -> Checkpoin
     return Checkpoint(*row) if row is not None else None
 
 
-def make(about: About, written: Written, made: Mapping[str, Path], head: bytes | None, in_words: int) -> bytes:
+def make(about: About, written: Written, made: Mapping[str, Path], head: bytes | None) -> bytes:
     """The manifest's bytes: JSON for people and programs. `made`: the files by the name that they will have; `head`:
-    hash of the last entry; `in_words`: entries that name a person outside of the personal part. Raises OSError.
+    hash of the last entry. Raises OSError.
     """
     chosen, checkpoint = about.chosen, about.checkpoint
     told: dict[str, Any] = {
@@ -116,6 +124,7 @@ def make(about: About, written: Written, made: Mapping[str, Path], head: bytes |
             "through": chosen.through,
             "head": head.hex() if head is not None else None,
         },
+        "found_wrong": about.wrong or None,
         "rows": written.counts,
         "altered_cells": written.altered,
         "files": [
@@ -126,7 +135,7 @@ def make(about: About, written: Written, made: Mapping[str, Path], head: bytes |
         "how_to_check": HOW_TO_CHECK,
     }
     if about.pseudonymised:
-        told["entries_with_names_in_words"] = in_words
+        told[NAMED] = about.named
     if about.info:
         told["made_from"] = dict(about.info)
     if checkpoint is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 from functools import lru_cache
 
 from storage.cards import normalised
@@ -17,6 +18,12 @@ FIELDS = ("card", "user", "document", "account")
 LENGTH = 16
 _REMEMBERED = 50_000
 _SHORTEST_NAME = 3
+_OF_PERSONAL = re.compile(r"\b(FROM|JOIN) personal\b")
+
+
+def with_pseudonyms(query: str) -> str:
+    """A query of the ledger that reads the table `pseudonyms` in place of `personal`."""
+    return _OF_PERSONAL.sub(r"\1 pseudonyms", query)
 
 
 class Pseudonyms:

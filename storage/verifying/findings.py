@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from storage import proof
 from storage.errors import primary_code
 
 _NOT_ITS_FAULT = {
@@ -20,6 +21,7 @@ _NOT_ITS_FAULT = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
 }
+_LONGEST = 40
 Unreadable = (sqlite3.Error, UnicodeDecodeError)
 """What reading a file may raise that was altered at random."""
 
@@ -51,3 +53,13 @@ def damage(error: sqlite3.Error | UnicodeDecodeError) -> str:
     if primary_code(error) in _NOT_ITS_FAULT:
         return ""
     return f"it is damaged, or was copied only in part ({' '.join(str(error).split())})"
+
+
+def short(value: object) -> str:
+    """A value from the file, for one line."""
+    if value is None:
+        return "missing"
+    text = value if isinstance(value, str) else str(value)
+    text = "".join(letter if letter.isprintable() else proof.REPLACEMENT for letter in text)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f'"{text}"' if isinstance(value, str) else text

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from storage import entries, proof
-from storage.verifying.findings import Broken, Unreadable, damage
+from storage.verifying.findings import Broken, Unreadable, damage, short
 
 APART = ("seq", "id", "at", "record_id")
 """Columns of plain tables that are not in the entry's data."""
-_LONGEST = 40
 _LINKED = """(t.record_id IS (SELECT id FROM entries WHERE seq = t.record)
 OR (t.record_id IS NULL AND t.record >= t.seq))"""
 
@@ -81,6 +81,10 @@ class PlainRows(Rows):
         data.personal = commitment  # type: ignore[attr-defined]
         return _encode(_Body(data, identifier, kind, at, seq))
 
+    def picker(self, *names: str) -> Callable[[Row | None], tuple[Any, ...]]:
+        """What takes the columns of these names (two or more) out of a row."""
+        return itemgetter(*(4 + self._names.index(name) for name in names))  # type: ignore[return-value]
+
     def values(self) -> dict[str, Any]:
         """The data's members as the next row says them."""
         said = dict(zip(self._names, self.row[4:], strict=True))  # type: ignore[index]
@@ -121,7 +125,7 @@ def differences(
     body = _decoded(seq, encoded)
     for name, column in (("seq", seq), ("id", identifier), ("kind", kind), ("recorded_at", at)):
         if not _same(body[name], column):
-            raise Broken(seq, where, f"its column {name} is {_short(column)}, its body says {_short(body[name])}")
+            raise Broken(seq, where, f"its column {name} is {short(column)}, its body says {short(body[name])}")
     data = body["data"]
     personal = data.get("personal")
     if held and personal is None:
@@ -131,7 +135,7 @@ def differences(
     for name, column in (said or {}).items():
         if not _same(data.get(name), column):
             raise Broken(
-                seq, f"row {seq} of {table}", f"{name} is {_short(column)}, entry {seq} says {_short(data.get(name))}"
+                seq, f"row {seq} of {table}", f"{name} is {short(column)}, entry {seq} says {short(data.get(name))}"
             )
 
 
@@ -154,13 +158,3 @@ def _decoded(seq: int, encoded: bytes) -> dict[str, Any]:
 
 def _same(said: object, column: object) -> bool:
     return type(said) is type(column) and said == column
-
-
-def _short(value: object) -> str:
-    """A value for one line."""
-    if value is None:
-        return "missing"
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(letter if letter.isprintable() else proof.REPLACEMENT for letter in text)
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return f'"{text}"' if isinstance(value, str) else text

@@ -18,6 +18,7 @@ _STEPS = (schema_1.statements, schema_2.statements, schema_3.statements)
 _EVIDENCE = (schema_1.EVIDENCE, schema_2.EVIDENCE, schema_3.EVIDENCE)
 _WHOLE = {"ledger", "backup"}
 _KINDS = ("backup", "archive", "export")
+_COUNTING = ("outbox_in", "outbox_out", "outbox_moved")
 
 Columns = tuple[tuple[str, str, int, int], ...]
 """Name, type, not null, place in the key."""
@@ -60,7 +61,7 @@ class Kind:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The evidence tables of a schema version with the columns of each, as they must be, and the statements that
-    made them and their guards.
+    made them and all triggers: the guards on them, and those that count the outbox.
     """
 
     tables: dict[str, Columns]
@@ -144,15 +145,22 @@ def check_statements(
                 return Wrong("the file", f"the statement that made the table {name} was altered"), []
         elif kind.guarded or name in there:
             happened = "was altered" if name in there else "was removed"
-            return Wrong("the file", f"the guard {name}, which refuses changes, {happened}"), []
+            trigger = (
+                f"trigger {name}, which counts the outbox"
+                if name in _COUNTING
+                else f"guard {name}, which refuses changes"
+            )
+            return Wrong("the file", f"the {trigger}, {happened}"), []
+    strange = sorted(set(there) - set(shape.statements))
+    if strange and kind.name != "export":
+        return Wrong("the file", f"the trigger {strange[0]} is not Locum's: it may change or hide what is written"), []
     if version == migrations.CURRENT and kind.name != "export":
         said = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'view'"))
         for name, statement in zip(views.VIEWS, views.statements(), strict=True):
             if said.get(name) != statement:
                 happened = "was altered" if name in said else "was removed"
                 return Wrong("the file", f"the view {name} {happened}: it does not answer what it says"), []
-    strange = sorted(set(there) - set(shape.statements))
-    return None, [f"the trigger {name} on a table of evidence is not Locum's" for name in strange]
+    return None, [f"the trigger {name} is not Locum's" for name in strange]
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> Columns:
@@ -161,6 +169,6 @@ def _columns(connection: sqlite3.Connection, table: str) -> Columns:
 
 
 def _statements(connection: sqlite3.Connection, tables: dict[str, Columns]) -> dict[str, str]:
-    """The statements of these tables and of the triggers on them."""
-    rows = connection.execute("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type IN ('table', 'trigger')")
-    return {name: sql for name, table, sql in rows if table in tables}
+    """The statements of these tables and of all triggers."""
+    rows = connection.execute("SELECT name, type, sql FROM sqlite_schema WHERE type IN ('table', 'trigger')")
+    return {name: sql for name, type_, sql in rows if type_ == "trigger" or name in tables}

@@ -66,16 +66,28 @@ class Signatures(Rows):
                 "checkpoints were removed, or somebody wrote without the key",
             )
 
-    def _check(self, row: Row, own_hash: bytes | None) -> None:
+    def rest(self) -> None:
+        """Those that sign what comes after the last entry of an export: they must be what was signed. Raises Broken."""
+        while (row := self.row) is not None:
+            self.advance()
+            self._read(row)
+
+    def _read(self, row: Row) -> tuple[Checkpoint, Said]:
         seq, number, body, signature, key = row
         point = Checkpoint(number, seq, body, signature, key)
-        where = f"checkpoint {number}"
         said = point.said()
         if said is None:
-            raise Broken(seq, where, f"what it says of entry {seq} makes no sense")
-        self._check_order(where, point, said)
+            raise Broken(seq, f"checkpoint {number}", f"what it says of entry {seq} makes no sense")
         if not point.signed():
-            raise Broken(seq, where, f"its signature does not hold: the checkpoint of entry {seq} was changed")
+            text = f"its signature does not hold: the checkpoint of entry {seq} was changed"
+            raise Broken(seq, f"checkpoint {number}", text)
+        return point, said
+
+    def _check(self, row: Row, own_hash: bytes | None) -> None:
+        point, said = self._read(row)
+        seq, number, key = point.seq, point.number, point.public_key
+        where = f"checkpoint {number}"
+        self._check_order(where, point, said)
         if said.installation != installation_of(key):
             raise Broken(seq, where, "it names another installation than its key's")
         self._check_key(where, point)

@@ -7,12 +7,14 @@ wrong first. How much of it was sound is counted on the way.
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Callable, Collection
 from hashlib import sha256
 
 from storage import entries, proof
 from storage.verifying.findings import Broken, Unreadable, damage
 from storage.verifying.notes import Notes
+from storage.verifying.outstanding import RECORDS, Outstanding
 from storage.verifying.plain import PersonalRows, PlainRows, Rows, commitment_in, differences
 from storage.verifying.shape import Kind, Shape
 from storage.verifying.signatures import Signatures
@@ -27,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 class Walk:
     """`first`: number of the first entry; `count`: so many are sound; `head`: the hash of the last of these; `held`: so
-    many have their personal data; `erased`: so many had.
+    many have their personal data; `missing`: the numbers of those that had.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Walk:
         self.watch = watch
         self.notes = Notes()
         self.signatures: Signatures | None = None
-        self.first = self.count = self.held = self.erased = 0
+        self.first = self.count = self.held = 0
+        self.missing = array("q")
+        self.outstanding = Outstanding()
         self.head = proof.GENESIS
         self._progress = progress
 
@@ -47,6 +51,15 @@ class Walk:
     def last(self) -> int:
         """Number of the last sound entry, 0: none."""
         return self.first + self.count - 1 if self.count else 0
+
+    @property
+    def noted(self) -> int:
+        """Of how many entries the personal data was erased, as the notes say that were read so far.
+
+        An entry may have been erased by a note after it and then gone into an archive, whose note says how many were.
+        """
+        gone = sum(each.erased for each in self.notes.archived if each.through < self.first)
+        return sum(each.entries for each in self.notes.erasures) - gone + self.kind.erased
 
     @property
     def keys(self) -> set[bytes]:
@@ -78,7 +91,8 @@ class Walk:
         rows = self.book.execute(
             "SELECT seq, id, kind, recorded_at, CAST(body AS BLOB), prev_hash, hash FROM entries ORDER BY seq"
         )
-        head, watched = proof.GENESIS, self.watch.seqs
+        head, watched, outstanding = proof.GENESIS, self.watch.seqs, self.outstanding
+        tried = plain["delivery"].picker("record", "state")
         expected: int | None = None
         try:
             for seq, identifier, kind, at, body, prev_hash, own_hash in rows:
@@ -100,6 +114,10 @@ class Walk:
                         self._check_stamp(seq, identifier, at, table)
                     if table.body(commitment, seq, identifier, kind, at) != body:
                         differences((seq, identifier, kind, at, body), held, commitment, table.values(), table.name)
+                    if kind in RECORDS:
+                        outstanding.kept(seq)
+                    elif kind == "delivery":
+                        outstanding.tried(*tried(row))
                     table.advance()
                 elif self.kind.plain == "whole":
                     raise Broken(seq, f"entry {seq}", f"its row in {table.name} is missing")
@@ -108,9 +126,11 @@ class Walk:
                 if held:
                     self.held += 1
                 elif whole and commitment is not None:
-                    self.erased += 1
+                    self.missing.append(seq)
                 if kind == "note":
                     self.notes.read(seq, at, body)
+                elif kind == "app-log":
+                    self.notes.read_line(seq, body)
                 self.head = head = own_hash
                 self.count += 1
                 expected = seq + 1

@@ -23,7 +23,10 @@ def check(walk: Walk, shape: Shape, version: int) -> list[str]:
     else:
         remarks += _signatures(walk, walk.signatures)
     wrong, more = check_statements(walk.book, shape, walk.kind, version)
-    wrong = wrong or _beginning(walk) or _erasures(walk) or _outbox(walk)
+    wrong = wrong or _beginning(walk) or _erasures(walk)
+    if wrong is None:
+        wrong, outbox = walk.outstanding.compare(walk.book, walk.kind.guarded)
+        more += outbox
     if wrong is not None:
         raise Broken(walk.last + 1, wrong.where, wrong.what)
     if walk.kind.name == "archive" and walk.kind.through not in (None, walk.last):
@@ -45,6 +48,7 @@ def _signatures(walk: Walk, signatures: Signatures) -> list[str]:
     if row is not None and walk.kind.name != "export":
         end = f"checkpoint {row[1]} signs entry {row[0]}, but the entries end with {walk.last}: the end was cut off"
         raise Broken(walk.last + 1, f"entry {walk.last + 1}", f"it is missing: {end}")
+    signatures.rest()
     if signatures.last is None and walk.kind.name != "export" and walk.count > EVERY_ENTRIES:
         unsigned = (
             f"nothing in it is signed, though every {EVERY_ENTRIES:,} entries are: the checkpoints were removed, or"
@@ -105,25 +109,28 @@ def _beginning(walk: Walk) -> Wrong | None:
 
 
 def _erasures(walk: Walk) -> Wrong | None:
-    """As many commitments must lack their row as the notes of erasures say.
-
-    An entry may have been erased by a note after it and then gone into an archive, whose note says how many were.
+    """As many commitments must lack their row as the notes of erasures say, and each must be explained by a note that
+    comes after it.
     """
     if walk.kind.personal != "whole":
         return None
-    gone = sum(each.erased for each in walk.notes.archived if each.through < walk.first)
-    noted = walk.notes.erased - gone + walk.kind.erased
-    if walk.erased == noted:
+    missing, noted = len(walk.missing), walk.noted
+    # What a file leaves to notes in another one may be any of its entries.
+    elsewhere = max(0, walk.kind.erased) + sum(max(0, -each.erased) for each in walk.notes.archived)
+    found = walk.notes.unexplained(walk.missing, elsewhere)
+    if missing == noted and not found:
         return None
-    why = "rows were deleted that nobody noted" if walk.erased > noted else "rows that had been erased were put back"
-    return Wrong("personal", f"the rows of {walk.erased} entries are missing, the notes speak of {noted}: {why}")
-
-
-def _outbox(walk: Walk) -> Wrong | None:
-    if not walk.book.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'outbox'").fetchone():
-        return None
-    row = walk.book.execute(
-        "SELECT seq FROM outbox o WHERE NOT EXISTS (SELECT 1 FROM entries e WHERE e.seq = o.seq "
-        "AND e.kind IN ('job', 'accounting')) ORDER BY seq LIMIT 1"
-    ).fetchone()
-    return Wrong(f"row {row[0]} of outbox", "no entry of a record has that number") if row else None
+    what = f"the rows of {missing} entries are missing, the notes speak of {noted}"
+    if missing < noted:
+        return Wrong("personal", f"{what}: rows that had been erased were put back")
+    why = "rows were deleted that nobody noted"
+    if walk.notes.recovered:
+        entry = walk.notes.recovered[-1]
+        why = f"rows were lost when the ledger was damaged, as entry {entry} (App.Log) says that it was, or deleted"
+    if missing == noted:
+        what += ", but not of these"
+    if len(found) == 1:
+        why += f"; that of entry {found[0]} is one"
+    elif found:
+        why += f"; at least one of them between entry {found[0]} and entry {found[-1]}"
+    return Wrong("personal", f"{what}: {why}")

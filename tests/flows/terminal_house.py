@@ -38,7 +38,7 @@ from protocols.terminal.messages import (
 )
 from proxy.admission import Policy
 from proxy.asking import CardAnswer, CardQuestion
-from proxy.commands import Close, Command, Keep, Send, Tell, Verify
+from proxy.commands import Close, Command, Keep, Send, Source, Tell, Verify
 from proxy.dialects.terminal.lines import LineOwner
 from proxy.dialects.terminal.listener import TerminalListener
 from proxy.events import Channel, Closed, Connected, Event, Flow, Kept, Moment, NotKept, Received, Ticked, Verified
@@ -134,7 +134,9 @@ class ServerInHand(Upstream):
 
     # Lines
 
-    def open_line(self, device: str, hello: Frame, owner: LineOwner, at: Moment) -> list[Command]:
+    def open_line(
+        self, device: str, hello: Frame, owner: LineOwner, at: Moment, source: Source | None = None
+    ) -> list[Command]:
         self.lines[device] = owner
         self.hellos.append(hello)
         return []

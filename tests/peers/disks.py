@@ -50,6 +50,10 @@ class SmallDisk:
         """Give it another size."""
         _run("mount", "-o", f"remount,size={size}", str(self.at))
 
+    def read_only(self) -> None:
+        """Nothing may be written from now on."""
+        _run("mount", "-o", "remount,ro", str(self.at))
+
     def unmount(self) -> None:
         """Away with it and all in it."""
         _run("umount", "-l", str(self.at))

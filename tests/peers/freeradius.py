@@ -83,6 +83,7 @@ client v6 {{
     secret = "{secret}"
     require_message_authenticator = no
 }}
+{clients}
 modules {{
     always ok {{
         rcode = ok
@@ -119,6 +120,14 @@ server default {{
     }}
     post-auth {{
     }}
+}}
+"""
+
+CLIENT = """\
+client {name} {{
+    {family} = {network}
+    secret = "{secret}"
+    require_message_authenticator = no
 }}
 """
 
@@ -192,7 +201,8 @@ class FreeRadius:
     """A FreeRADIUS of its own in `home`, always on the same ports.
 
     `cards` maps User-Name to its users-file entry: a Reply-Message for Accept, None for Reject. Everyone else gets
-    `default`: "accept", "reject". It listens on the same two `ports` of every address in `hosts`.
+    `default`: "accept", "reject". It listens on the same two `ports` of every address in `hosts`. `clients`: networks
+    that may ask beside this machine, with the same secret.
     """
 
     def __init__(
@@ -206,7 +216,9 @@ class FreeRadius:
         cleanup_delay: int = 5,
         hosts: Sequence[str] = (LOOPBACK[4], LOOPBACK[6]),
         ports: Sequence[int] | None = None,
+        clients: Sequence[str] = (),
     ) -> None:
+        self.clients = list(clients)
         self.program = need_freeradius()
         self.home = home
         self.secret = secret.encode()
@@ -228,6 +240,15 @@ class FreeRadius:
                 libdir=library_folder(),
                 secret=self.secret.decode(),
                 listeners=listeners,
+                clients="".join(
+                    CLIENT.format(
+                        name=f"more{number}",
+                        family="ipv6addr" if ":" in network else "ipaddr",
+                        network=network,
+                        secret=self.secret.decode(),
+                    )
+                    for number, network in enumerate(self.clients)
+                ),
                 status_server="yes" if status_server else "no",
                 cleanup_delay=cleanup_delay,
             )

@@ -14,7 +14,7 @@ from appliance.meters import Reading, WrongReading
 from appliance.state_dir import LEDGER_NAME
 from storage import database, times
 from storage.ledger import Ledger
-from tests.unit.storage_samples import NOW, job
+from tests.unit.storage_samples import NOW, job, step
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DEVICE = "KM-A4F-000123"
@@ -240,6 +240,44 @@ def test_a_sheet_that_cannot_be_read_is_said(
         sheet.write_bytes(content)
     assert locum(state_dir, "import", str(sheet)) == 2
     assert str(sheet) in capsys.readouterr().err
+
+
+def test_readings_are_listed_in_the_time_zone_that_is_asked_for_and_for_scripts_in_utc(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert locum(state_dir, "add", DEVICE, "total=1000", "--at", "2026-11-22T10:00") == 0
+    capsys.readouterr()
+    for zone, shown in (("UTC", "2026-11-22 10:00"), ("Europe/Berlin", "2026-11-22 11:00")):
+        assert main(["meters", "list", "--state-dir", str(state_dir), "--time-zone", zone]) == 0
+        assert shown in capsys.readouterr().out.splitlines()[1]
+    assert main(["meters", "list", "--state-dir", str(state_dir), "--time-zone", "Europe/Berlin", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["taken_at"] == "2026-11-22T10:00:00.000Z"
+
+
+def test_meters_are_compared_over_the_time_of_an_outage(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The readings within it, or those next around it; the last outage, or one by its name."""
+    hour = 3_600_000
+    for at, total in (("09:00", 900), ("10:00", 1_000), ("11:00", 1_020), ("13:00", 1_100)):
+        assert locum(state_dir, "add", DEVICE, f"total={total}", "--at", f"2026-11-22T{at}") == 0
+    assert locum(state_dir, "reconcile", "--outage") == 1
+    assert "no outage is in this ledger" in capsys.readouterr().err
+    ledger = Ledger.open(state_dir / LEDGER_NAME, NOW)
+    ledger.commit(
+        [step("failed", "grace"), step("offline", "offline"), step("recovered", "online", at=NOW + hour // 2)]
+    )
+    later = NOW + 2 * hour
+    ledger.commit([step("failed", "grace", at=later, outage=later), step("offline", "offline", at=later, outage=later)])
+    ledger.commit([step("recovered", "online", at=later + 1, outage=later)])
+    ledger.close()
+    for words, first, last in ((["--outage"], 1_020, 1_100), (["--outage", "2026-11-22T10:15"], 1_000, 1_020)):
+        capsys.readouterr()
+        assert locum(state_dir, "reconcile", "--json", *words) == 0
+        [gap] = json.loads(capsys.readouterr().out)
+        assert (gap["first_reading"]["value"], gap["last_reading"]["value"]) == (first, last)
+    assert locum(state_dir, "reconcile", "--outage", "2026-11-22T10:15") == 0
+    assert "The outage of 2026-11-22 10:15 to 2026-11-22 10:45:" in capsys.readouterr().err
+    assert locum(state_dir, "reconcile", "--outage", "last", "--from", "2026-11-22") == 2
+    assert locum(state_dir, "reconcile", "--outage", "yesterday") == 1
 
 
 def test_without_a_ledger_the_commands_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,32 @@ def test_status_says_first_what_an_admin_must_know(tmp_path: Path, capsys: pytes
     assert peer.asked == [{"command": "status"}]
 
 
+DRAINED = "2026-11-22T10:20:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"drained": DRAINED}, "; all forwarded at "),
+        ({"drained": DRAINED, "rejected": 2, "dropped": 1}, ", but 2 refused, 1 dropped by hand"),
+        ({"drained": None, "in_doubt": 3}, "1 unknown card; 3 in doubt"),
+        ({"drained": None, "waiting": 1_000, "sent": 32}, "1 unknown card; 1,032 still to be forwarded"),
+        ({"drained": None, "in_doubt": 3, "rejected": 2}, "1 unknown card; 3 in doubt, 2 refused"),
+        ({"drained": None}, "1 unknown card"),
+    ],
+)
+def test_status_calls_forwarded_only_what_is_and_names_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], told: dict[str, Any], words: str
+) -> None:
+    outage = {**STATUS["last_outage"], "recovered": DRAINED, **told}
+    with ControlPeer(tmp_path, status={**STATUS, "last_outage": outage}):
+        assert main(["status", "--state-dir", str(tmp_path)]) == 0
+    [line] = [each for each in capsys.readouterr().out.splitlines() if each.startswith("Last outage")]
+    assert words in line
+    assert ("all forwarded" in line) == (told == {"drained": DRAINED})
+    assert words.startswith("; all") or line.endswith(words)
+
+
 def test_status_for_scripts_is_what_the_appliance_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ControlPeer(tmp_path, status=STATUS):
         assert main(["status", "--json", "--state-dir", str(tmp_path)]) == 0
@@ -121,11 +147,15 @@ def test_outbox_list_shows_whole_ids_and_reasons(tmp_path: Path, capsys: pytest.
 
 def test_retry_takes_all_or_the_beginning_of_an_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["--state-dir", str(tmp_path)]
-    with ControlPeer(tmp_path, outbox_list=listed, outbox_retry=lambda request: {"retried": 1}) as peer:
+    with ControlPeer(tmp_path, outbox_list=listed, outbox_retry={"retried": 1, "changed": 1}) as peer:
         assert main(["outbox", "retry", "--all", *place]) == 0
         assert main(["outbox", "retry", "01936E3C", *place]) == 0
         assert main(["outbox", "retry", SECOND, *place]) == 0
-    assert [asked["ids"] for asked in peer.asked if asked["command"] == "outbox-retry"] == [None, [FIRST], [SECOND]]
+    assert [asked for asked in peer.asked if asked["command"] == "outbox-retry"] == [
+        {"command": "outbox-retry", "seqs": [7], "states": ["rejected"]},
+        {"command": "outbox-retry", "ids": [FIRST], "set": {}},
+        {"command": "outbox-retry", "ids": [SECOND], "set": {}},
+    ]
     assert capsys.readouterr().out.splitlines() == ["1 record is sent once more."] * 3
 
 

@@ -197,7 +197,8 @@ def test_everything_about_a_record_is_shown(tmp_path: Path, capsys: pytest.Captu
 def test_a_correction_goes_with_a_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ControlPeer(tmp_path, outbox_retry={"retried": 1}) as peer:
         assert run(tmp_path, "outbox", "retry", FIRST, "--set", "printer=Library copier", "--set", "user=a=b") == 0
-        assert run(tmp_path, "outbox", "retry", "--all") == 0
+        assert run(tmp_path, "outbox", "retry", FIRST) == 0
+        assert run(tmp_path, "outbox", "retry", "--all", "--set", "user=a") == 2
     assert [asked["set"] for asked in peer.asked] == [{"printer": "Library copier", "user": "a=b"}, {}]
 
 

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import base64
+import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.ledger_deeds import COMMANDS, COUNTERS, MOST_READINGS, BadRequest, plan
+from appliance.control import LONGEST_REQUEST
+from appliance.ledger_deeds import COMMANDS, COUNTERS, MOST_READINGS, MOST_RECOVERED, BadRequest, plan
 from storage import checkpoints
-from storage.answers import Erased, Signed, Stored
-from storage.records import EraseCard, MeterReading, Note, Sign
+from storage.answers import Erased, Repeat, Signed, Stored
+from storage.records import (
+    Counts,
+    EraseCard,
+    MeterReading,
+    Mode,
+    Note,
+    OutboxState,
+    Personal,
+    Record,
+    Sign,
+)  # fmt: skip
 from storage.signing import Signer
 
 AT = 1_795_000_000_000
@@ -137,3 +151,45 @@ _tables = st.dictionaries(_keys, _any_json, max_size=4)
 def test_any_request_is_planned_or_refused(command: str, request: dict[str, Any]) -> None:
     with suppress(BadRequest):
         assert plan(command, request, AT, WHO)[0]
+
+
+RECOVERED = Record(
+    5, "radius", "hq", "KM-1", "10.7.0.31", "stop", "S1", Mode.ONLINE, "KM-1|S1", Personal("0A1B", raw=b"\x04\xff"),
+    counts=Counts("copy", 3), repeat_scope="capture 10.7.0.31", repeat_keys=(b"k", b"k"), ends_repeats=True,
+    for_ever=True, outbox=None,
+)  # fmt: skip
+
+
+def test_a_record_of_a_capture_is_marked_as_recovered_whatever_it_says() -> None:
+    given = json.loads(json.dumps(msgspec.to_builtins([RECOVERED, replace(RECOVERED, outbox=OutboxState.WAITING)])))
+    changes, answer = plan("ledger-recover", {"records": given}, AT, WHO)
+    wanted = replace(RECOVERED, at=AT, mode=Mode.RECOVERED, ends_repeats=False)
+    assert changes == [wanted, replace(wanted, outbox=OutboxState.WAITING)]
+    both = {"added": 2, "known": 0, "conflicts": 0, "waiting": 1}
+    assert answer([Stored(1, "a"), Stored(2, "b")]) == both
+    assert answer([Stored(1, "a", conflict=True), Repeat(1, "a")]) == {
+        "added": 1, "known": 1, "conflicts": 1, "waiting": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"for_ever": False}, {"repeat_keys": []}, {"outbox": "sent"}, {"outbox": "x"}, {"at": "y"}, {"personal": None}],
+    ids=str,
+)
+def test_what_is_no_record_of_a_capture_is_refused(change: dict[str, Any]) -> None:
+    given = {**msgspec.to_builtins(RECOVERED), **change}
+    with pytest.raises(BadRequest, match="record 2"):
+        plan("ledger-recover", {"records": [msgspec.to_builtins(RECOVERED), given]}, AT, WHO)
+
+
+@pytest.mark.parametrize("records", [None, [], {}, [None], [{}] * (MOST_RECOVERED + 1)], ids=repr)
+def test_records_come_in_lists_of_a_hundred(records: object) -> None:
+    with pytest.raises(BadRequest):
+        plan("ledger-recover", {"records": records}, AT, WHO)
+
+
+def test_a_hundred_of_the_largest_records_fit_into_a_request() -> None:
+    largest = replace(RECOVERED, personal=Personal("a" * 253, document="b" * 253, account="c" * 253, raw=bytes(4096)))
+    request = {"command": "ledger-recover", "records": msgspec.to_builtins([largest] * MOST_RECOVERED)}
+    assert len(json.dumps(request)) < LONGEST_REQUEST

@@ -317,3 +317,33 @@ def exported(book: Path, *options: str) -> Path:
     target = book.parent / "export.db"
     assert main(["ledger", "export", "--format", "sqlite", "--ledger", str(book), *options, str(target)]) == 0
     return target
+
+
+def test_force_replaces_a_report_of_ours_and_nothing_else(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A PDF is known by the page beside it."""
+    thesis = book.parent / "thesis.html"
+    thesis.write_text("<html><title>Report of the ledger</title>years of work")
+    command = ["ledger", "report", "--ledger", str(book), "--force", "-o"]
+    assert main([*command, str(thesis)]) == 2
+    assert "is no report of ours" in capsys.readouterr().err
+    assert "years of work" in thesis.read_text()
+    made = book.parent / "report.html"
+    report(book)
+    assert main([*command, str(made)]) == 0
+
+
+@pytest.mark.parametrize("page", ["ours", "theirs", "none"])
+def test_force_replaces_no_pdf_that_is_not_of_a_report(
+    book: Path, page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, printed = book.parent / "report.html", book.parent / "report.pdf"
+    if page == "ours":
+        report(book)
+    elif page == "theirs":
+        made.write_text("<html>years of work")
+    printed.write_bytes(b"years of work" if page == "ours" else b"%PDF-1.7 years of work")
+    monkeypatch.setattr(pdf, "browser", lambda: "/nowhere/chromium")
+    before = printed.read_bytes()
+    assert main(["ledger", "report", "--ledger", str(book), "--pdf", "--force", "-o", str(made)]) == 2
+    assert ("is no PDF" if page == "ours" else "is no report of ours") in capsys.readouterr().err
+    assert printed.read_bytes() == before

@@ -1,6 +1,7 @@
 """Copiers that speak the terminal dialect: they ask until they are answered, over as many connections as it takes."""
 
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 from appliance.simulator.terminal import TerminalCopier, TerminalTarget
 from protocols.terminal.messages import QueryStatus, UnlockStatus, What
 from tests.peers.ports import free_port
+from tests.peers.signals import heeds_signals
 from tests.peers.simulated import SimulatedServer
 from tests.peers.skips import ROOT
 from tests.peers.waiting import eventually
@@ -240,3 +242,27 @@ def test_a_job_that_cannot_be_stored_now_is_sent_again_later() -> None:
     serving.join(10)
     listener.close()
     assert statuses[1] - statuses[0] >= 0.9
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_at_work_they_say_how_far_they_came_and_end(
+    server: SimulatedServer, number: signal.Signals
+) -> None:
+    before = server.query("SELECT count(*) FROM jobs")[0][0]
+    process = subprocess.Popen(
+        copiers("--terminal", place(server), "--count", "3", "--jobs", "1000000"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeds_signals,
+    )
+    try:
+        eventually(lambda: server.query("SELECT count(*) FROM jobs")[0][0] > before + 20, 20)
+        process.send_signal(number)
+        said, wrong = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, wrong) == (1, "")
+    assert figures(said)[4] >= 20

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from storage.archive import DAY, CannotArchive
 from storage.archive import archive as close_into
 from storage.errors import CannotStore, LedgerInUse
 from storage.ledger import Ledger
+from storage.places import CannotPlace
 from storage.reader import Reader
 from storage.records import Delivery, Keepable, Note, OutboxState, Remember, Sign
 from storage.signing import Signer
 from storage.verify import verify
+from tests.peers.disks import SmallDisk
 from tests.unit.storage_samples import NOW, job, login, offline_login, step
 
 SIGNER = Signer.new()
@@ -37,6 +40,14 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
     return tmp_path / "archive" / "2026.db"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with ExitStack() as endings:
+        disk = SmallDisk(tmp_path / "disk", 16 << 20)
+        endings.callback(disk.unmount)
+        yield disk
 
 
 def kept(path: Path, *batches: Sequence[Keepable]) -> Ledger:
@@ -236,10 +247,10 @@ def test_the_last_day_stays_and_nothing_goes_without_a_checkpoint_from_before(pa
 
 def test_a_place_that_will_not_do_and_a_ledger_at_work_are_refused(path: Path, dest: Path) -> None:
     days(path, dest)
-    with pytest.raises(CannotArchive, match="there is no folder"):
+    with pytest.raises(CannotPlace, match="there is no folder"):
         closed(path, path.parent / "nowhere" / "a.db")
     dest.touch()
-    with pytest.raises(CannotArchive, match="is there already"):
+    with pytest.raises(CannotPlace, match="is there already"):
         closed(path, dest)
     dest.unlink()
     ledger = kept(path)
@@ -301,3 +312,49 @@ def test_an_archiving_that_was_cut_off_is_completed_at_the_next_start(
     assert verify(path).first == 7
     assert verify(path).ok
     assert verify(dest).ok
+
+
+def test_an_archive_of_a_try_that_was_cut_off_is_told_from_one_that_is_done(
+    path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 after the archive had its name: first before the ledger goes on without what it holds, then after."""
+    days(path, dest)
+    whole = path.with_name("whole.db")
+    shutil.copy(path, whole)
+    closed(path, dest)
+    with pytest.raises(CannotArchive, match="is the archive of this ledger through entry 6, whole"):
+        closed(path, dest)
+    shutil.copy(whole, path)
+    with pytest.raises(CannotArchive, match="the ledger still has all of it; delete that file"):
+        archive.refuse(path, dest)
+    with monkeypatch.context() as patched:
+        patched.setattr(replacing, "swap", lambda path, kind, stamp: path)
+        closed(path, dest.with_name("cut off.db"))
+    assert verify(path).first == 1
+    with pytest.raises(CannotArchive, match="the ledger goes on from there; keep it"):
+        archive.refuse(path, dest.with_name("cut off.db"))
+    assert verify(path).first == 7
+
+
+def test_another_disk_needs_room_for_the_archive_alone(path: Path, small_disk: SmallDisk) -> None:
+    days(path, path.parent / "x" / "y", last=8)
+    book = kept(path, [job(number, at=NOW + 9 * DAY, key=f"big {number}") for number in range(4_000)])
+    book.close()
+    small_disk.fill(path.stat().st_size // 2)
+    dest = small_disk.at / "2026.db"
+    assert closed(path, dest, 5).through > 1
+    assert verify(dest).ok
+    assert verify(path).ok
+
+
+def test_an_archive_that_runs_out_of_room_leaves_nothing(
+    path: Path, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days(path, path.parent / "x" / "y")
+    small_disk.fill(50_000)
+    # Others fill the disk between the look and the writing.
+    monkeypatch.setattr(replacing, "demand_room", lambda folder, octets: None)
+    with pytest.raises(CannotPlace, match="the disk is full"):
+        closed(path, small_disk.at / "2026.db")
+    assert [each.name for each in small_disk.at.iterdir()] == ["ballast"]
+    assert verify(path).first == 1

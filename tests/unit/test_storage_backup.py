@@ -11,9 +11,10 @@ import pytest
 
 from storage import backup as backups
 from storage import copies, keeping, space
-from storage.backup import CannotBackUp, backup
+from storage.backup import backup
 from storage.errors import CannotStore, LedgerMissing
 from storage.ledger import Ledger
+from storage.places import CannotPlace
 from storage.records import Sign
 from storage.signing import Signer
 from storage.verify import verify
@@ -75,11 +76,11 @@ def test_a_backup_is_of_one_moment_however_busy_the_writer_is(path: Path, monkey
 def test_a_place_that_will_not_do_is_refused_and_nothing_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Ledger.open(path, NOW, SIGNER).close()
     folder = path.parent / "backups"
-    with pytest.raises(CannotBackUp, match="there is no folder"):
+    with pytest.raises(CannotPlace, match="there is no folder"):
         backed_up(path, folder / "copy.db")
     folder.mkdir()
     (folder / "there").touch()
-    with pytest.raises(CannotBackUp, match="is there already"):
+    with pytest.raises(CannotPlace, match="is there already"):
         backed_up(path, folder / "there")
     (folder / "there").unlink()
     with pytest.raises(LedgerMissing):

@@ -16,7 +16,7 @@ from storage import adopting, copies, database, migrations, replacing
 from storage.adopting import Adopted, CannotAdopt, adopt
 from storage.backup import backup
 from storage.checkpoints import Checkpoint
-from storage.errors import CannotStore, LedgerBroken, LedgerInUse, LedgerMissing, LedgerTooNew
+from storage.errors import CannotStore, LedgerBroken, LedgerInUse, LedgerMissing, LedgerTooNew, StorageError
 from storage.inheriting import settle_origin
 from storage.ledger import Ledger
 from storage.records import Delivery, OutboxState, Sign
@@ -136,6 +136,40 @@ def test_what_lies_in_the_wal_of_a_box_that_was_cut_off_is_adopted(box: Path, di
     assert 6 in states(box)
 
 
+@pytest.mark.parametrize("left", ["a WAL and its index", "an index alone", "the file alone"])
+def test_nothing_on_the_old_disk_is_touched(box: Path, disk: Path, left: str) -> None:
+    ledger = Ledger.open(disk, NOW, OLD)
+    ledger.commit([Sign(NOW)])
+    old = disk.parent.with_name("old disk")
+    shutil.copytree(disk.parent, old)
+    ledger.close()
+    if left != "a WAL and its index":
+        shutil.copy(disk, old / disk.name)
+        (old / "ledger.db-wal").unlink()
+    if left == "the file alone":
+        (old / "ledger.db-shm").unlink()
+
+    def seen() -> dict[str, tuple[int, int, int, bytes]]:
+        files = [*old.iterdir(), old]
+        return {
+            each.name: (each.stat().st_ino, each.stat().st_mtime_ns, each.stat().st_ctime_ns, content(each))
+            for each in files
+        }
+
+    before = seen()
+    adopted(box, old / disk.name)
+    assert seen() == before
+    (old / disk.name).write_bytes(b"SQLite format 3\0 and no more")
+    before = seen()
+    with pytest.raises(StorageError, match=str(old)):
+        adopted(box.with_name("other.db"), old / disk.name)
+    assert seen() == before
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
 def test_of_a_backup_what_waited_may_have_been_delivered_since(box: Path, disk: Path) -> None:
     """In doubt for a server that cannot recognise a repeat, named for one that can, refused ones too."""
     copy = disk.with_name("backup.db")
@@ -146,7 +180,7 @@ def test_of_a_backup_what_waited_may_have_been_delivered_since(box: Path, disk: 
     assert states(box) == {1: "waiting", 2: "in_doubt", 3: "rejected", 4: "waiting"}
     assert rows(box, "SELECT seq FROM maybe_forwarded_twice ORDER BY seq") == [(1,), (2,), (3,), (4,)]
     (note,) = notes(box, "restored")
-    assert (note["backup"], note["through"], note["waiting"]) == ("b1", done.entries + 1, 3)
+    assert (note["backup"], note["through"], note["waiting"]) == ("b1", done.entries, 3)
     assert rows(box, "SELECT count(*) FROM sqlite_schema WHERE name = 'export_info'") == [(0,)]
     assert verify(box).wrong is None
     ledger = Ledger.open(box, NOW, NEW)
@@ -203,6 +237,58 @@ def test_a_copy_that_no_checkpoint_is_newer_than_is_recognised_by_the_head_that_
     (line,) = started(disk, OLD, pair_of(f"{seq}:{head.hex()}", "ledger.head"))
     assert f"entry {seq} is known from ledger.head, and it ends at 5" in line
     assert states(disk)[2] == "in_doubt"
+
+
+def test_what_was_kept_where_an_older_copy_goes_on_is_known_to_have_been_given_up(box: Path, disk: Path) -> None:
+    """Also the very first entry of it, in whose place the new box notes where the ledger comes from."""
+    copy = disk.with_name("backup.db")
+    backup(disk, copy, "b1", "", lambda done, of: None)
+    ledger = Ledger.open(disk, NOW, OLD)
+    ledger.commit([job(70), Sign(NOW)])
+    ledger.close()
+    adopted(box, copy)
+    started(box)
+    wrong = verify(box, None, [last_checkpoint(disk).line]).wrong
+    assert wrong is not None
+    assert "an older copy, through entry 5, was put back" in wrong.what
+
+
+def test_what_was_signed_before_an_older_copy_was_put_back_is_not_taken_for_news_again(disk: Path) -> None:
+    """`ledger.head` is written anew while the old lines stay in checkpoints.log: the last of these is the newest."""
+    copy = disk.with_name("copy.db")
+    shutil.copyfile(disk, copy)
+    go_on(disk)
+    signed_then = newest(disk)
+    ledger = Ledger.open(disk, NOW, OLD)
+    ledger.commit([job(80)])
+    known = pair_of(f"{ledger.head[0]}:{ledger.head[1].hex()}", "ledger.head")
+    ledger.close()
+    shutil.copyfile(copy, disk)
+    ledger = Ledger.open(disk, NOW, OLD)
+    assert settle_origin(ledger, OLD, known, FORGETFUL, NOW) != []
+    ledger.close()
+    now_last = newest(disk)
+    assert now_last.hash != signed_then.hash, "what is signed last is of the ledger that goes on"
+    assert started(disk, OLD, now_last) == []
+
+
+def test_the_same_old_disk_put_here_twice_is_an_older_copy_the_second_time(box: Path, disk: Path) -> None:
+    """It has no checkpoint of this box, but this box has noted the one that it ends with, and more since."""
+    heard = [last_checkpoint(disk).digest]
+    adopted(box, disk)
+    started(box)
+    ledger = Ledger.open(box, NOW, NEW)
+    settled = [(each, "hq" if each in (1, 3, 4) else "print") for each in states(box)]
+    ledger.commit([Delivery(NOW, seq, name, "delivered", None, 1) for seq, name in settled])
+    ledger.commit([Sign(NOW)])
+    ledger.close()
+    known = newest(box)
+    adopted(box, disk)
+    ledger = Ledger.open(box, NOW, NEW)
+    words = settle_origin(ledger, NEW, known, FORGETFUL, NOW, heard)
+    ledger.close()
+    assert f"entry {known.seq} is known from checkpoints.log" in words[-1]
+    assert states(box)[2] == "in_doubt"
 
 
 def test_a_checkpoint_that_nobody_signed_says_nothing(disk: Path) -> None:

@@ -256,11 +256,16 @@ def test_an_outage_and_what_happened_in_it(shelf: Shelf) -> None:
         "started": "2026-11-22T10:15:03.120Z",
         "offline": "2026-11-22T10:16:03.120Z",
         "recovered": "2026-11-22T10:16:33.120Z",
-        "drained": "2026-11-22T10:16:38.120Z",
+        "drained": None,
         "logins": 1,
         "jobs": 2,
         "pages": 24,
         "unknown_cards": 0,
+        "waiting": 2,
+        "sent": 0,
+        "in_doubt": 0,
+        "rejected": 0,
+        "dropped": 0,
     }
     assert shelf.reader.last_outage("other") is None
 

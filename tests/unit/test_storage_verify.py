@@ -304,12 +304,31 @@ def test_a_guard_that_guards_no_more_is_wrong(ledger: Path) -> None:
     assert "jobs_no_update, which refuses changes, was altered" in str(verify(ledger).wrong)
 
 
-def test_a_strange_trigger_on_evidence_is_told(ledger: Path) -> None:
+@pytest.mark.parametrize("table", ["jobs", "personal", "outbox", "devices"])
+def test_a_strange_trigger_is_wrong(table: str, ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as book:
+        book.execute(f"CREATE TRIGGER mirror AFTER INSERT ON {table} BEGIN SELECT 1; END")
+    said = "the file: the trigger mirror is not Locum's: it may change or hide what is written"
+    assert str(verify(ledger).wrong) == said
+
+
+def test_a_trigger_that_an_auditor_adds_to_an_export_is_only_told(ledger: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(ledger)) as book:
+        copies.mark(book, {"kind": "export", "plain": "whole", "personal": "whole"})
         book.execute("CREATE TRIGGER mirror AFTER INSERT ON jobs BEGIN SELECT 1; END")
+        book.commit()
     report = verify(ledger)
-    assert (report.wrong, len(report.remarks)) == (None, 1)
-    assert "mirror" in report.remarks[0]
+    assert report.wrong is None
+    assert report.remarks[-1] == "the trigger mirror is not Locum's"
+
+
+def test_a_trigger_that_counts_the_outbox_wrong_is_wrong(ledger: Path) -> None:
+    with closing(sqlite3.connect(ledger)) as book:
+        book.execute("DROP TRIGGER outbox_out")
+    assert str(verify(ledger).wrong) == "the file: the trigger outbox_out, which counts the outbox, was removed"
+    with closing(sqlite3.connect(ledger)) as book:
+        book.execute("CREATE TRIGGER outbox_out AFTER DELETE ON outbox BEGIN SELECT 1; END")
+    assert str(verify(ledger).wrong) == "the file: the trigger outbox_out, which counts the outbox, was altered"
 
 
 def dropped(table: str) -> Callable[[sqlite3.Connection], None]:

@@ -197,7 +197,7 @@ def of_version_1(path: Path) -> Path:
     book.close()
     with closing(sqlite3.connect(path)) as old:
         old.execute("ATTACH ? AS present", (str(source),))
-        for table in schema_1.EVIDENCE:
+        for table in (*schema_1.EVIDENCE, "outbox"):
             columns = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
             if table not in ("unlocks", "meters"):
                 old.execute(f"INSERT INTO main.{table} SELECT {columns} FROM present.{table}")

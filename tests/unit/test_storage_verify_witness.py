@@ -193,3 +193,11 @@ def test_a_line_from_after_the_restoring_is_not_explained_by_it(tmp_path: Path) 
         book.execute("DELETE FROM outbox WHERE seq > 4")
         book.commit()
     assert "the end was cut off" in wrong(verify(path, witnesses=[line]))
+
+
+@pytest.mark.parametrize("given", ["23:abcdef", "locum-checkpoint {}", "", "x" * 5_000, "ledger.db/7", "a\0b"])
+def test_what_is_no_line_and_no_file_is_called_neither(given: str) -> None:
+    with pytest.raises(NoWitness, match="is neither a file nor a checkpoint's line") as raised:
+        witness.read(given)
+    assert "No such file" not in str(raised.value)
+    assert len(str(raised.value)) < 250

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from proxy.commands import Close, Command, Connect, Send, Tls
+from proxy.commands import Close, Command, Connect, Send, Source, Tls
 from proxy.dialects.papercut.calls import Call, Ended, Kind, Lost
 from proxy.dialects.papercut.http import Line, Nonsense
 from proxy.events import Channel, Closed, Connected, Flow, Moment, Received
@@ -49,14 +49,25 @@ class _Connection:
 
 
 class Pool:
-    """`ended` is told of each call's end, with the address, before anything else is done with the connection."""
+    """`ended` is told of each call's end, with the address, before anything else is done with the connection.
+    `source` says from where to connect to an address (see `Connect`).
+    """
 
-    def __init__(self, owner: Flow, name: str, target: Target, limit: int, ended: EndedCall) -> None:
+    def __init__(
+        self,
+        owner: Flow,
+        name: str,
+        target: Target,
+        limit: int,
+        ended: EndedCall,
+        source: Callable[[str], Source | None] = lambda address: None,
+    ) -> None:
         self.target = target
         self.limit = limit
         self._owner = owner
         self._name = name
         self._ended = ended
+        self._source = source
         self._numbers = count(1)
         self._order = count()
         self._connections: dict[Channel, _Connection] = {}
@@ -233,7 +244,8 @@ class Pool:
         channel: Channel = (self._name, address, next(self._numbers))
         target = self.target
         self._connections[channel] = _Connection(channel, address, Line(target.host, target.path), call, last=last)
-        return [Connect(channel, self._owner, address, target.port, target.timeout, target.tls)]
+        source = self._source(address)
+        return [Connect(channel, self._owner, address, target.port, target.timeout, target.tls, source)]
 
     def _write(self, connection: _Connection, call: Call) -> list[Command]:
         connection.call = call

@@ -136,7 +136,8 @@ class PapercutUpstream(WatchedUpstream):
 
     @property
     def _may_send(self) -> bool:
-        return self.link.state.relays and bool(self.hosts) and not self._refuses_all
+        may = bool(self.hosts) and self.may_speak(self.hosts.used.address)
+        return may and self.link.state.relays and not self._refuses_all
 
     @property
     def _may_begin(self) -> bool:

@@ -58,7 +58,7 @@ class WatchedUpstream(Upstream):
         self.settings = settings
         self.proven_by: set[str] = set()
         self.hosts: Hosts[Host] = Hosts()
-        self.pool = Pool(self, name, settings.target, 0, self._ended)
+        self.pool = Pool(self, name, settings.target, 0, self._ended, self.own_source)
         self._size_pool()
         self._tally = tally
         self._fingerprint = fingerprint
@@ -118,6 +118,8 @@ class WatchedUpstream(Upstream):
         if not self.hosts:
             return call.done(Lost("no address is known", opened=False), at)
         host = self.hosts.used
+        if not self.may_speak(host.address):
+            return call.done(Lost("no device was heard yet as whom to ask", opened=False), at)
         host.contact.sent(at.now)
         return self.pool.submit(call, host.address, at)
 
@@ -126,7 +128,7 @@ class WatchedUpstream(Upstream):
 
     def confirm(self, at: Moment) -> list[Command]:
         """A call met a fault: find out whether the server refuses all calls. One such question at a time."""
-        if self._confirming or not self.hosts:
+        if self._confirming or not self.hosts or not self.may_speak(self.hosts.used.address):
             return []
         self._confirming = True
 
@@ -165,6 +167,8 @@ class WatchedUpstream(Upstream):
         commands: list[Command] = []
         if self.hosts.used is not host and self.hosts.used.failed:
             commands += self._switch(host, at)
+        elif not self.may_speak(self.hosts.used.address):
+            self.hosts.use(host)
         proves = isinstance(how, Value)
         if proves:
             self._refuses_all = ""
@@ -248,6 +252,7 @@ class WatchedUpstream(Upstream):
         others = [other for other in self.hosts if not other.failed]
         if not others and self.link.state is State.ONLINE:
             others = [other for other in self.hosts if other.contact.probe_sent < asked_since]
+        others = [other for other in others if self.may_speak(other.address)]
         return self._switch(others[0], at) if others else self.contact_failed(cause, at)
 
     def _switch(self, to: Host, at: Moment) -> list[Command]:
@@ -258,8 +263,10 @@ class WatchedUpstream(Upstream):
         return [told, *self._probe(to, at), *self.pool.leave(before.address, at, to.address)]
 
     def _probe(self, host: Host, at: Moment) -> list[Command]:
-        """Ask whether somebody is there. Nobody's login waits for this."""
-        host.probe_now = False
+        """Ask whether somebody is there. Nobody's login waits for this. In line a device must have been heard first."""
+        host.probe_now = not self.may_speak(host.address)
+        if host.probe_now:
+            return []
         host.contact.probed(at.now)
         return self.pool.submit(self._probe_call(lambda how, at: []), host.address, at)
 

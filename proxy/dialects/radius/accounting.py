@@ -17,6 +17,7 @@ from protocols.radius.secrets import sign_response
 from proxy.admission import normal_card
 from proxy.commands import Command, Keep, Send
 from proxy.dialects.radius.clients import Asked, device_of
+from proxy.dialects.radius.requests import RelayedRecord
 from proxy.dialects.radius.upstream import RadiusUpstream
 from proxy.events import Channel, Event, Kept, Moment, NotKept, Peer
 from proxy.site import Site
@@ -30,12 +31,13 @@ MOST_OPEN = 65536
 Digest = tuple[str, bytes]
 
 
-class DeviceRecord:
+class DeviceRecord(RelayedRecord):
     """One record on its way to stable storage and the server, with everybody who waits for its acknowledgement."""
 
     def __init__(
         self, flow: AccountingFlow, asked: Asked, raw: bytes, record: Record, session: OpenSession | None
     ) -> None:
+        super().__init__(asked)
         self.flow = flow
         self.session = session
         self.raw = raw

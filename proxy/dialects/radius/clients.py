@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from protocols.radius.packet import Attributes, Packet, Type
+from proxy.commands import Source
+from proxy.dialects.radius.lent import Sender
 from proxy.events import Peer
 
 MOST_CACHED = 8192
@@ -57,6 +59,10 @@ class Asked:
     def proxy_states(self) -> Attributes:
         """The Proxy-State attributes that every answer must bring back (RFC 2865 section 5.33)."""
         return tuple(attribute for attribute in self.packet.attributes if attribute[0] == Type.PROXY_STATE)
+
+    def sender(self) -> Sender:
+        """As whom it goes on to the server in line: as it came."""
+        return Sender(Source(self.peer[0], self.peer[1]), self.client.secret, self.packet.identifier)
 
 
 def device_of(identifier: str | None, address: str | None, source: str) -> str:

@@ -42,10 +42,9 @@ class DeviceLogin(RelayedLogin):
         body: bytes,
         at: Moment,
     ) -> None:
-        super().__init__(body, asked.packet.authenticator)
+        super().__init__(body, asked)
         self.flow = flow
         self.key = key
-        self.asked = asked
         self.request = request
         self.device = device_of(request.nas_identifier, request.nas_address, asked.peer[0])
         self.last_heard = at.now

@@ -14,6 +14,7 @@ from protocols.radius.secrets import hide_password
 from proxy.commands import Command
 from proxy.contact import Contact, Steadiness
 from proxy.dialects.radius.exchange import Exchange
+from proxy.dialects.radius.lent import Sender
 from proxy.events import Flow, Moment
 
 TEST_LOGIN_EVERY = 10.0
@@ -51,8 +52,8 @@ class Port:
         self.probe_now = False
         self._next_test_login = 0.0
 
-    def probe(self, test_login: ProbeLogin | None, at: Moment) -> list[Command]:
-        """Ask whether somebody is there. Nobody's login waits for this.
+    def probe(self, test_login: ProbeLogin | None, at: Moment, sender: Sender | None = None) -> list[Command]:
+        """Ask whether somebody is there. Nobody's login waits for this. `sender`: as whom, in line.
 
         A Status-Server proves nothing by its silence where there is a test login, or where the server was heard but
         never answered one: then it only confirms that a request was left unanswered.
@@ -67,14 +68,17 @@ class Port:
         attributes: Attributes = ((Type.NAS_IDENTIFIER, PROBE_NAME),)
         random = at.random(16, f"probe {self.exchange.address} {self.role}")
         about = Probe(status=True, counts=tells)
-        _, commands = self.exchange.access(Code.STATUS_SERVER, random, encode(attributes), about, at.now, probe=True)
+        asking, body = self.exchange, encode(attributes)
+        _, commands = asking.access(Code.STATUS_SERVER, random, body, about, at.now, probe=True, sender=sender)
         if test_login is not None and due:
             self._next_test_login = at.now + TEST_LOGIN_EVERY
             random = at.random(16, f"test login {self.exchange.address}")
-            hidden = hide_password(test_login.password, random, self.exchange.secret)
+            secret = asking.secret if sender is None else sender.secret
+            hidden = hide_password(test_login.password, random, secret)
             body = encode(((Type.USER_NAME, test_login.user), (Type.USER_PASSWORD, hidden), *attributes))
             about = Probe(status=False, counts=True)
-            commands += self.exchange.access(Code.ACCESS_REQUEST, random, body, about, at.now, probe=True)[1]
+            _, more = asking.access(Code.ACCESS_REQUEST, random, body, about, at.now, probe=True, sender=sender)
+            commands += more
         return commands
 
     def give_up_probes(self, now: float) -> list[float]:

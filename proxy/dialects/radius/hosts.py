@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proxy.dialects.radius.exchange import Exchange
+from proxy.commands import Source
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port
 from proxy.events import Channel
+from proxy.hosts import nearest
 
 
 class Hosts:
-    """Empty until the server's name was resolved; `used`, `port` and `exchange` want at least one address."""
+    """Empty until the server's name was resolved; `used` and `towards` want at least one address."""
 
     def __init__(self) -> None:
         self._all: list[Host] = []
@@ -43,13 +44,11 @@ class Hosts:
     def use(self, role: str, host: Host) -> None:
         self._used[role] = host
 
-    def port(self, role: str) -> Port:
-        """The port in use."""
-        return self._used[role].ports[role]
-
-    def exchange(self, role: str) -> Exchange:
-        """The requests under way to the port in use."""
-        return self.port(role).exchange
+    def towards(self, role: str, source: Source | None) -> Port:
+        """The port to send to from here: the one in use, or where that is of another IP version, one of this."""
+        used = self._used[role]
+        host = used if source is None else nearest(source, used, self._all, lambda each: each.ports[role].failed)
+        return host.ports[role]
 
     def alive(self, role: str) -> list[Host]:
         """Those whose port has not failed, as far as is known."""

@@ -82,7 +82,7 @@ class RadiusListener:
         if packet.code == Code.STATUS_SERVER:
             return self._alive(event, asked, Code.ACCESS_ACCEPT)
         self._check_loop(packet)
-        return self.logins.asked(asked, event.data, event.at)
+        return self._spoke(event) + self.logins.asked(asked, event.data, event.at)
 
     def _record(self, event: Received, client: Client, packet: Packet) -> list[Command]:
         signed = verify_message_authenticator(event.data, packet, client.secret)
@@ -95,7 +95,14 @@ class RadiusListener:
             raise Malformed("unexpected-code", f"code {packet.code} on the accounting port")
         verify_accounting_request(event.data, packet, client.secret)
         self._check_loop(packet)
-        return self.accounting.asked(asked, event.data, event.at)
+        return self._spoke(event) + self.accounting.asked(asked, event.data, event.at)
+
+    def _spoke(self, event: Received) -> list[Command]:
+        address, at = event.peer[0], event.at
+        commands = self.logins.upstream.device_spoke(address, at)
+        if self.accounting.upstream is not self.logins.upstream:
+            commands += self.accounting.upstream.device_spoke(address, at)
+        return commands
 
     def _alive(self, event: Received, asked: Asked, code: Code) -> list[Command]:
         packet, states = asked.packet, asked.proxy_states()

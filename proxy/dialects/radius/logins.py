@@ -167,7 +167,7 @@ class LoginFlow:
         if login.decided:
             return [self._ledger(login, outcome, "server", reason, at, late=True)]
         try:
-            secrets = (server.settings.secret, login.asked.client.secret)
+            secrets = (server.secret_for(login.asked), login.asked.client.secret)
             body = relayed_response(data, packet, login.authenticator, secrets, server.proxy_state)
             answer = self._sign(login, packet.code, body)
         except ProtocolError as error:

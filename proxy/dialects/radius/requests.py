@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from protocols.radius.packet import Packet
 from proxy.commands import Command
+from proxy.dialects.radius.clients import Asked
 from proxy.dialects.radius.exchange import Pending
 from proxy.dialects.radius.host import ProbeLogin
 from proxy.events import Moment
@@ -34,9 +35,10 @@ class RelayedLogin(ABC):
     under way (`asked_about`: a question about its card is), and what kept it from being sent.
     """
 
-    def __init__(self, body: bytes, authenticator: bytes) -> None:
+    def __init__(self, body: bytes, asked: Asked) -> None:
         self.body = body
-        self.authenticator = authenticator
+        self.asked = asked
+        self.authenticator = asked.packet.authenticator
         self.pending: Pending | None = None
         self.trouble = ""
         self.asked_about = False
@@ -44,6 +46,19 @@ class RelayedLogin(ABC):
     @abstractmethod
     def answered(self, packet: Packet, data: bytes, at: Moment) -> list[Command]:
         """The server's own answer, in time or late; `data` is the datagram."""
+
+
+class RelayedRecord(ABC):
+    """A device's Accounting-Request that waits for the server's answer; a `Waiter` that says who asked."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+
+    @abstractmethod
+    def answered(self, attributes: object, at: Moment) -> list[Command]: ...
+
+    @abstractmethod
+    def unanswered(self, at: Moment) -> list[Command]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class TowardsRadius(Towards):
 
     def body(self, asked: Asked, data: bytes) -> bytes:
         server = self.upstream
-        return server.with_proxy_state(relayed_request(data, asked.packet, asked.client.secret, server.settings.secret))
+        secrets = (asked.client.secret, server.secret_for(asked))
+        return server.with_proxy_state(relayed_request(data, asked.packet, *secrets))
 
     def relay(self, login: RelayedLogin, asking: Asking, at: Moment) -> list[Command]:
         return self.upstream.relay(login, at)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from protocols.errors import Malformed, NotAuthentic, ProtocolError, TooLarge
 from protocols.radius.forwarding import forwarded
 from protocols.radius.packet import HEADER_SIZE, LARGEST_PACKET, Code, Packet, Type, encode, parse, size_of
-from proxy.commands import Command
+from proxy.commands import Command, Source
+from proxy.dialects.radius.clients import Asked
 from proxy.dialects.radius.exchange import MAC_SIZE
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
-from proxy.dialects.radius.requests import RecordSent, RelayedLogin, Settings
+from proxy.dialects.radius.lent import Sender
+from proxy.dialects.radius.requests import RecordSent, RelayedLogin, RelayedRecord, Settings
 from proxy.dialects.radius.watched import WatchedUpstream
 from proxy.events import Event, Kept, Moment, NotKept, Received, Refused, Ticked
 from proxy.handover import UNKEPT, Waiter
@@ -29,7 +31,11 @@ SEND_AGAIN_AFTER = (1.0, 3.0)
 
 
 class RadiusUpstream(WatchedUpstream):
-    """One RADIUS server. `fingerprint` names (address, ports, secret) without giving the secret away."""
+    """One RADIUS server. `fingerprint` names (address, ports, secret) without giving the secret away.
+
+    In line the server knows the devices and not Locum: what is relayed or forwarded goes out as its device, under the
+    device's secret (`clients`).
+    """
 
     def __init__(
         self,
@@ -70,15 +76,25 @@ class RadiusUpstream(WatchedUpstream):
     def window(self) -> int:
         return self.outbox.window if self.accounting_well else 1
 
+    @property
+    def wants_facts(self) -> bool:
+        return self.lender is not None
+
+    def secret_for(self, asked: Asked) -> bytes:
+        """The secret under which this request goes to the server."""
+        return self.settings.secret if self.lender is None else asked.client.secret
+
     def relay(self, login: RelayedLogin, at: Moment) -> list[Command]:
         """Send a login to the server, or send it again, with the same bytes, if it is under way already."""
-        if login.pending is not None and login.pending.key in self.hosts.exchange(AUTH).live:
-            return self.hosts.exchange(AUTH).again(login.pending)
         if not self.hosts:
             return []
+        sender = None if self.lender is None else login.asked.sender()
+        port = self.hosts.towards(AUTH, sender.source if sender else None)
+        if login.pending is not None and login.pending.key in port.exchange.live:
+            return port.exchange.again(login.pending)
         try:
-            login.pending, commands = self.hosts.exchange(AUTH).access(
-                Code.ACCESS_REQUEST, login.authenticator, login.body, login, at.now
+            login.pending, commands = port.exchange.access(
+                Code.ACCESS_REQUEST, login.authenticator, login.body, login, at.now, sender=sender
             )
         except TooLarge as error:
             login.trouble = "it is too large to be relayed"
@@ -86,7 +102,7 @@ class RadiusUpstream(WatchedUpstream):
         if login.pending is None:
             words = f"{self.name}: too many logins wait for the server's answer; one was left to its device"
             return commands + self._tally.note("no-identifier", self.name, words, at.now)
-        self.hosts.port(AUTH).contact.sent(at.now)
+        port.contact.sent(at.now)
         return commands
 
     def with_proxy_state(self, body: bytes) -> bytes:
@@ -113,15 +129,30 @@ class RadiusUpstream(WatchedUpstream):
             marked = (*attributes, (Type.PROXY_STATE, self.proxy_state))
             if size_of(marked) > LARGEST_PACKET:
                 marked = attributes
-            pending, commands = self.hosts.exchange(ACCT).accounting(marked, RecordSent(item, waiter), at.now)
+            sender = self._sender_of(item, waiter)
+            port = self.hosts.towards(ACCT, sender.source if sender else None)
+            pending, commands = port.exchange.accounting(marked, RecordSent(item, waiter), at.now, sender)
         except (Malformed, TooLarge) as error:
             commands = self.refused(item, f"it cannot be sent: {error}", at)
             return commands + (waiter.unanswered(at) if waiter else [])
         if pending is None:
             self.outbox.cut(item.seq)
             return commands + (waiter.unanswered(at) if waiter else [])
-        self.hosts.port(ACCT).contact.sent(at.now)
+        port.contact.sent(at.now)
         return commands
+
+    def _sender_of(self, item: OutboxItem, waiter: Waiter | None) -> Sender | None:
+        """As whom a record goes out; None: as Locum. Raises Malformed if nobody has the secret of its device."""
+        if self.lender is None:
+            return None
+        if isinstance(waiter, RelayedRecord):
+            return waiter.asked.sender()
+        address = item.facts.client if item.facts else ""
+        sender = self.as_device(Source(address)) if address else None
+        if sender is None:
+            words = f"its device, {address or 'unknown'}, is in no [[listen]] clients any more, so it has no secret"
+            raise Malformed("no-client", words)
+        return sender
 
     def relay_unkept(self, raw: bytes, record: Record, waiter: Waiter, at: Moment) -> list[Command]:
         """Hand over a record that could not be stored; only the server's own answer acknowledges it."""
@@ -199,7 +230,7 @@ class RadiusUpstream(WatchedUpstream):
             commands += self.watch(host, at)
             commands += self._watch_records(host.acct, at)
             for exchange in (host.auth.exchange, host.acct.exchange):
-                exchange.expire(at.now)
+                commands += exchange.expire(at.now)
         self.try_accounting(at.now)
         return commands + self.tick(at)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from proxy.commands import Command, Keep, Tell
+from proxy.commands import Command, Keep, Source, Tell
+from proxy.dialects.radius.clients import Clients
 from proxy.dialects.radius.host import ACCT, AUTH, Host, Port, Probe
 from proxy.dialects.radius.hosts import Hosts
+from proxy.dialects.radius.lent import Sender
 from proxy.dialects.radius.requests import Settings
 from proxy.events import Moment, Refused
 from proxy.link import Link, State
@@ -27,6 +29,7 @@ JUST_NOW = 0.1
 class WatchedUpstream(Upstream):
     """The half of a RADIUS upstream that watches. `fingerprint`: see `RadiusUpstream`; `proven_by`, `status_answered`:
     the fingerprints of those that were heard, and by port of those that answered Status-Server, of earlier runs too.
+    `clients`: the devices of its listeners, for their secrets in line.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class WatchedUpstream(Upstream):
         self.proven_by: set[str] = set()
         self.status_answered: dict[str, set[str]] = {AUTH: set(), ACCT: set()}
         self.accounting_well = True
+        self.clients = Clients(())
         self.hosts = Hosts()
         self._fingerprint = fingerprint
         self._trial = False
@@ -150,6 +154,8 @@ class WatchedUpstream(Upstream):
         used = self.hosts.used(port.role)
         if used is not host and used.ports[port.role].failed:
             commands += self._switch(port.role, host, at)
+        elif not self.may_speak(used.address):
+            self.hosts.use(port.role, host)
         if host.fingerprint not in self.proven_by:
             self.proven_by.add(host.fingerprint)
             commands.append(self.remember("proven", host))
@@ -173,7 +179,7 @@ class WatchedUpstream(Upstream):
         port.steadiness.broken()
         follows = port.contact.refused(probe=event.channel[-1] == "probe")
         if follows == "probe":
-            return port.probe(self.settings.test_login, event.at)
+            return self._probe(host, port, event.at)
         if follows == "failed":
             cause = f"{host.address} port {port.exchange.port}: {event.text}"
             return self._failed(host, port, cause, event.at, asked_since=event.at.now - JUST_NOW)
@@ -191,6 +197,7 @@ class WatchedUpstream(Upstream):
         others = self.hosts.alive(role)
         if not others and self._is_well(role):
             others = [other for other in self.hosts if other.ports[role].contact.probe_sent < asked_since]
+        others = [other for other in others if self.may_speak(other.address)]
         if others:
             return self._switch(role, others[0], at)
         commands: list[Command] = []
@@ -216,7 +223,7 @@ class WatchedUpstream(Upstream):
         commands: list[Command] = [
             Tell("warning", f"{self.name}: {before.address} does not answer, using {to.address} (port {number})")
         ]
-        commands += to.ports[role].probe(self.settings.test_login, at)
+        commands += self._probe(to, to.ports[role], at)
         if role == ACCT:
             return commands + self.take_back(before, at)
         return commands + self.relay_anew(before, at)
@@ -245,8 +252,24 @@ class WatchedUpstream(Upstream):
         well = self._is_well(port.role) and not port.failed
         quiet_since = max(contact.probe_sent, contact.last_heard) if well else contact.probe_sent
         if port.probe_now or at.now >= quiet_since + (settings.probe_interval if well else PROBE_SOON):
-            commands += port.probe(settings.test_login, at)
+            commands += self._probe(host, port, at)
         return commands
+
+    def _probe(self, host: Host, port: Port, at: Moment) -> list[Command]:
+        """In line as the device that was heard last; while nobody was, not yet."""
+        if self.lender is None:
+            return port.probe(self.settings.test_login, at)
+        source = self.lender.towards(host.address)
+        sender = self.as_device(source) if source is not None else None
+        if sender is None:
+            port.probe_now = True
+            return []
+        return port.probe(self.settings.test_login, at, sender)
+
+    def as_device(self, source: Source) -> Sender | None:
+        """What makes a request a device's; None if nobody configured it."""
+        client = self.clients.find(source.address)
+        return None if client is None else Sender(source, client.secret)
 
     def try_accounting(self, now: float) -> None:
         """While accounting is not answered, and no probe there could tell, a record is tried every ten seconds."""

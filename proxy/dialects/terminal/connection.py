@@ -30,13 +30,26 @@ class Presence:
 
 
 class Connection:
-    """One stream of a device. `device` is "" until it has said HELLO. `unanswered`: how many of its requests are."""
+    """One stream of a device. `device` is "" until it has said HELLO. `unanswered`: how many of its requests are.
+    `client`, `port`: where it comes from.
+    """
 
-    __slots__ = ("certificate", "channel", "client", "closed", "decoder", "device", "opened", "presence", "unanswered")
+    __slots__ = (
+        "certificate",
+        "channel",
+        "client",
+        "closed",
+        "decoder",
+        "device",
+        "opened",
+        "port",
+        "presence",
+        "unanswered",
+    )
 
     def __init__(self, event: Connected) -> None:
         self.channel: Channel = event.channel
-        self.client = event.peer[0]
+        self.client, self.port = event.peer[:2]
         self.certificate = event.certificate
         self.opened = event.at.now
         self.decoder = Decoder()

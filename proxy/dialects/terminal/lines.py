@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from protocols.terminal.frames import Frame
-from proxy.commands import Command
+from proxy.commands import Command, Source
 from proxy.events import Moment
 from storage.answers import OutboxItem
 
@@ -28,8 +28,13 @@ class LineOwner(Protocol):
 class Lines(Protocol):
     """What a terminal server as upstream offers to a listener. `device` is the device's id."""
 
-    def open_line(self, device: str, hello: Frame, owner: LineOwner, at: Moment) -> list[Command]:
-        """A device said HELLO: have a line for it while the server is there, and open it again whenever it is lost."""
+    def open_line(
+        self, device: str, hello: Frame, owner: LineOwner, at: Moment, source: Source | None = None
+    ) -> list[Command]:
+        """A device said HELLO: have a line for it while the server is there, and open it again whenever it is lost.
+
+        `source` is where the device's own connection comes from, and in line the line's too.
+        """
 
     def close_line(self, device: str, at: Moment) -> list[Command]:
         """The device's connection has ended."""

@@ -28,7 +28,7 @@ from protocols.terminal.messages import (
     Welcome,
     clip,
 )
-from proxy.commands import Close, Command, Tell
+from proxy.commands import Close, Command, Source, Tell
 from proxy.dialects.terminal.connection import MOST_UNANSWERED, Asked, Connection, Presence
 from proxy.dialects.terminal.jobs import DeviceJob, Jobs
 from proxy.dialects.terminal.logins import GrantAsked, Logins
@@ -208,7 +208,10 @@ class TerminalListener:
     def _heard(self, connection: Connection, at: Moment) -> list[Command]:
         if not connection.device:
             return []
-        return self.site.heard(connection.device, connection.client, DIALECT, self.upstream.name, at)
+        client, commands = connection.client, self.upstream.device_spoke(connection.client, at)
+        if self.records_to is not self.upstream:
+            commands += self.records_to.device_spoke(client, at)
+        return commands + self.site.heard(connection.device, client, DIALECT, self.upstream.name, at)
 
     def _broken(self, connection: Connection, broken: Broken, at: Moment) -> list[Command]:
         text = f"a connection from {connection.client} was closed: {broken.text}"
@@ -258,7 +261,9 @@ class TerminalListener:
         commands = self._flagged(connection, device) + self._takes_over(connection, device, at)
         commands += self._heard(connection, at) + self._welcome(connection, frame, at)
         lines = self._shared.lines
-        return commands if lines is None else commands + lines.open_line(device, frame, self, at)
+        if lines is None:
+            return commands
+        return commands + lines.open_line(device, frame, self, at, Source(connection.client, connection.port))
 
     def _elsewhere(self, connection: Connection, device: str) -> str:
         """Why this device cannot be at the other end; "" it can."""

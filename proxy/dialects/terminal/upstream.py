@@ -15,7 +15,7 @@ from typing import Any
 from protocols.errors import Malformed
 from protocols.terminal.frames import Broken, ErrorCode, Frame, Type
 from protocols.terminal.messages import Error, Message, UnknownType, Welcome, decode
-from proxy.commands import Close, Command, Keep, Tell
+from proxy.commands import Close, Command, Keep, Source, Tell
 from proxy.dialects.terminal.lines import LineOwner
 from proxy.dialects.terminal.upstream_host import PROBE_SOON, Host
 from proxy.dialects.terminal.upstream_lines import DeviceLines
@@ -70,9 +70,11 @@ class TerminalUpstream(Upstream):
 
     # Lines (proxy.dialects.terminal.lines)
 
-    def open_line(self, device: str, hello: Frame, owner: LineOwner, at: Moment) -> list[Command]:
+    def open_line(
+        self, device: str, hello: Frame, owner: LineOwner, at: Moment, source: Source | None = None
+    ) -> list[Command]:
         """A device said HELLO: have a line for it while the server is there. One that it had ends."""
-        return self.lines.begin(device, hello, owner, at)
+        return self.lines.begin(device, hello, owner, at, None if self.lender is None else source)
 
     def close_line(self, device: str, at: Moment) -> list[Command]:
         """The device's connection has ended; nothing is told about it any more."""
@@ -178,13 +180,13 @@ class TerminalUpstream(Upstream):
     # What probes, lines and records need
 
     def dial(
-        self, about: Channel, host: Host, user: StreamUser, hello: Frame, at: Moment
+        self, about: Channel, host: Host, user: StreamUser, hello: Frame, at: Moment, source: Source | None
     ) -> tuple[ServerStream, list[Command]]:
-        """Open a connection to an address; `about` goes into its channel."""
+        """Open a connection to an address; `about` goes into its channel. `source`: see `Connect`."""
         self._opened += 1
         stream = ServerStream((self.name, *about, self._opened), host, user, hello)
         self._streams[stream.channel] = stream
-        return stream, stream.dial(self, self.settings, at.now)
+        return stream, stream.dial(self, self.settings, source, at.now)
 
     def end(self, stream: ServerStream) -> list[Command]:
         """Close a connection on our side; its user is not told. What was sent still leaves."""
@@ -317,6 +319,8 @@ class TerminalUpstream(Upstream):
         used = self.hosts.used
         if used is not host and used.failed:
             commands += self._switch(host, at)
+        elif not self.may_speak(used.address):
+            self.hosts.use(host)
         if host.fingerprint not in self.proven_by:
             self.proven_by.add(host.fingerprint)
             commands.append(Keep(Remember(f"proven:{self.name}:{host.fingerprint}", "1"), wait=False))
@@ -335,6 +339,7 @@ class TerminalUpstream(Upstream):
         others = self.hosts.alive()
         if not others and self.link.state is State.ONLINE:
             others = [other for other in self.hosts if other.contact.probe_sent < asked_since]
+        others = [other for other in others if self.may_speak(other.address)]
         return self._switch(others[0], at) if others else self.contact_failed(cause, at)
 
     def _switch(self, to: Host, at: Moment) -> list[Command]:

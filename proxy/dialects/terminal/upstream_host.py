@@ -65,8 +65,10 @@ class Host:
         self._streams: list[ServerStream] = []
 
     def probe(self, at: Moment) -> list[Command]:
-        """Ask whether somebody is there. Nobody's login waits for this."""
-        self.probe_now = False
+        """Ask whether somebody is there. Nobody's login waits for this. In line a device must have been heard first."""
+        self.probe_now = not self._server.may_speak(self.address)
+        if self.probe_now:
+            return []
         half = self.contact.timeout / 2
         newest = self._streams[-1] if self._streams else None
         if newest is None:
@@ -124,6 +126,7 @@ class Host:
     def _dial(self, at: Moment) -> list[Command]:
         self.contact.probed(at.now)
         hello = hello_of(own_name(self._server.settings) + self._name)
-        stream, commands = self._server.dial(("probe", self.address), self, self, hello, at)
+        source = self._server.own_source(self.address)
+        stream, commands = self._server.dial(("probe", self.address), self, self, hello, at, source)
         self._streams.append(stream)
         return commands

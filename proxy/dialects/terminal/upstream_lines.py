@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from protocols.errors import ProtocolError
 from protocols.terminal.frames import Frame
 from protocols.terminal.messages import Job, JobAck, JobStatus, Message, Welcome, decode
-from proxy.commands import Command
+from proxy.commands import Command, Source
 from proxy.dialects.terminal.lines import LineOwner
 from proxy.dialects.terminal.upstream_records import ANSWER_WITHIN, settled
 from proxy.dialects.terminal.upstream_stream import Asked, Pauses, ServerStream
@@ -52,12 +52,15 @@ class Waiting:
 
 
 class Line:
-    """One device's connection to the server."""
+    """One device's connection to the server. `source`: the device's own address and port, in line."""
 
-    def __init__(self, server: TerminalUpstream, device: str, hello: Frame, owner: LineOwner) -> None:
+    def __init__(
+        self, server: TerminalUpstream, device: str, hello: Frame, owner: LineOwner, source: Source | None
+    ) -> None:
         self.device = device
         self.hello = hello
         self.owner = owner
+        self.source = source
         self.pauses = Pauses()
         self.stream: ServerStream | None = None
         self.waiting: deque[Waiting] = deque()
@@ -186,7 +189,9 @@ class Line:
         if not (urgent or server.link.state.relays) or not self.pauses.over(at.now, urgent=urgent):
             return []
         self.pauses.dialled(at.now)
-        self.stream, commands = server.dial(("line", self.device), server.hosts.used, self, self.hello, at)
+        about = ("line", self.device)
+        host = server.hosts.towards(self.source)
+        self.stream, commands = server.dial(about, host, self, self.hello, at, self.source)
         return commands
 
     def _tell(self, at: Moment) -> list[Command]:
@@ -210,10 +215,12 @@ class DeviceLines:
     def get(self, device: str) -> Line | None:
         return self._lines.get(device)
 
-    def begin(self, device: str, hello: Frame, owner: LineOwner, at: Moment) -> list[Command]:
+    def begin(
+        self, device: str, hello: Frame, owner: LineOwner, at: Moment, source: Source | None = None
+    ) -> list[Command]:
         """A device said HELLO; if it had a line, that one ends."""
         commands = self.end(device, at)
-        line = self._lines[device] = Line(self._server, device, hello, owner)
+        line = self._lines[device] = Line(self._server, device, hello, owner, source)
         return commands + line.watch(at)
 
     def end(self, device: str, at: Moment) -> list[Command]:

@@ -257,11 +257,15 @@ class Records:
         wanted = bool(self._queue) or (server.link.state.relays and not server.outbox.empty)
         if not wanted or not server.hosts or self._stream is not None or self.stopped:
             return []
+        address = server.hosts.used.address
+        if not server.may_speak(address):
+            return []
         if not self._pauses.over(at.now, urgent=bool(self._queue)):
             return []
         self._pauses.dialled(at.now)
         hello = hello_of(own_name(server.settings))
-        self._stream, commands = server.dial(("records",), server.hosts.used, self, hello, at)
+        source = server.own_source(address)
+        self._stream, commands = server.dial(("records",), server.hosts.used, self, hello, at, source)
         return commands
 
     def _expire_sent(self, stream: ServerStream, at: Moment) -> list[Command]:

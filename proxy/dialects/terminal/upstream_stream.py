@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from protocols.terminal.frames import REPLY_BIT, Decoder, Frame, Type, encode_frame
 from protocols.terminal.messages import Message, Welcome
-from proxy.commands import Command, Connect, Send, Tls
+from proxy.commands import Command, Connect, Send, Source, Tls
 from proxy.events import Channel, Flow, Moment
 
 if TYPE_CHECKING:
@@ -144,12 +144,12 @@ class ServerStream:
         """Whether so much is unanswered that the connection is of no more use."""
         return len(self.under_way) >= MOST_UNDER_WAY
 
-    def dial(self, owner: Flow, settings: Settings, now: float) -> list[Command]:
+    def dial(self, owner: Flow, settings: Settings, source: Source | None, now: float) -> list[Command]:
         """Open it. A server that is there answers: this is a request like any other."""
         self.phase, self.since = Phase.DIALLING, now
         self.host.contact.sent(now)
         address, timeout = self.host.address, settings.answer_timeout
-        return [Connect(self.channel, owner, address, settings.port, timeout, settings.tls)]
+        return [Connect(self.channel, owner, address, settings.port, timeout, settings.tls, source)]
 
     def connected(self, now: float) -> list[Command]:
         """It stands: say HELLO, and nothing else before the answer."""

@@ -1,0 +1,185 @@
+"""The steps into the line, as values: each can be said, taken, and taken back, by another process too.
+
+What a step changed that was there before (a setting's old value, whether an interface was up) is written down when it
+is taken, so that taking it back leaves what was found. Only what a step made is ever removed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from appliance.inline import rules
+from appliance.inline.kernel import Kernel, load_rules, set_setting, setting
+
+
+class _Step(msgspec.Struct):
+    @property
+    def wire(self) -> bool:
+        """Whether the way between the interfaces needs it: a plain bridge has these steps alone."""
+        return False
+
+    def look(self, kernel: Kernel) -> None:
+        """Note what is there before the step is taken."""
+
+
+class Setting(_Step, tag="setting"):
+    """A value below /proc/sys. `old`: what it was before; None: it comes and goes with its interface."""
+
+    key: str
+    value: str
+    old: str | None = None
+
+    @property
+    def wire(self) -> bool:
+        return "bridge-nf" in self.key or "disable_ipv6" in self.key
+
+    @property
+    def words(self) -> str:
+        return f"sysctl -w {self.key}={self.value}"
+
+    def look(self, kernel: Kernel) -> None:
+        self.old = setting(self.key)
+
+    def take(self, kernel: Kernel) -> None:
+        if setting(self.key) != self.value:
+            set_setting(self.key, self.value)
+
+    def take_back(self, kernel: Kernel) -> None:
+        if self.old is not None and setting(self.key) == self.value != self.old:
+            set_setting(self.key, self.old)
+
+
+class MakeBridge(_Step, tag="bridge"):
+    """A bridge without an address of its own."""
+
+    name: str
+    mac: str
+
+    @property
+    def wire(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return f"ip link add {self.name} address {self.mac} arp off type bridge stp_state 0 forward_delay 0"
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.add_bridge(self.name, self.mac)
+
+    def take_back(self, kernel: Kernel) -> None:
+        found = kernel.interface(self.name)
+        if found is not None and found.kind == "bridge" and found.mac == self.mac:
+            kernel.delete_link(self.name)
+
+
+class Join(_Step, tag="join"):
+    """An interface becomes a port of the bridge."""
+
+    name: str
+    bridge: str
+    was_up: bool = False
+
+    @property
+    def wire(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return f"ip link set {self.name} master {self.bridge} up"
+
+    def look(self, kernel: Kernel) -> None:
+        found = kernel.interface(self.name)
+        self.was_up = found is not None and found.up
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.join(self.name, self.bridge)
+        kernel.set_up(self.name, True)
+
+    def take_back(self, kernel: Kernel) -> None:
+        found = kernel.interface(self.name)
+        if found is None or found.master != self.bridge:
+            return
+        kernel.join(self.name, "")
+        if not self.was_up:
+            kernel.set_up(self.name, False)
+
+
+class SetUp(_Step, tag="up"):
+    """The bridge begins to forward."""
+
+    name: str
+
+    @property
+    def wire(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return f"ip link set {self.name} up"
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.set_up(self.name, True)
+
+    def take_back(self, kernel: Kernel) -> None:
+        """It goes with the bridge."""
+
+
+class Route(_Step, tag="route"):
+    """The one route of a table."""
+
+    version: int
+    table: int
+    device: str
+    local: bool = False
+
+    @property
+    def words(self) -> str:
+        kind = "local " if self.local else ""
+        return f"ip -{self.version} route add {kind}default dev {self.device} table {self.table}"
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.route("add", self.version, self.table, self.device, local=self.local)
+
+    def take_back(self, kernel: Kernel) -> None:
+        if kernel.interface(self.device) is not None:
+            kernel.route("del", self.version, self.table, self.device, local=self.local)
+
+
+class Rule(_Step, tag="rule"):
+    """Which packets look into a table."""
+
+    version: int
+    table: int
+    priority: int
+    device: str
+    mark: int | None = None
+
+    @property
+    def words(self) -> str:
+        mark = f" fwmark {self.mark:#x}" if self.mark is not None else ""
+        return f"ip -{self.version} rule add priority {self.priority} iif {self.device}{mark} lookup {self.table}"
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.rule("add", self.version, self.table, self.priority, self.device, self.mark)
+
+    def take_back(self, kernel: Kernel) -> None:
+        kernel.rule("del", self.version, self.table, self.priority, self.device, self.mark)
+
+
+class Rules(_Step, tag="rules"):
+    """The rules of nftables."""
+
+    text: str
+
+    @property
+    def words(self) -> str:
+        return f"nft -f - <<RULES\n{self.text}RULES"
+
+    def take(self, kernel: Kernel) -> None:
+        load_rules(self.text)
+
+    def take_back(self, kernel: Kernel) -> None:
+        load_rules(rules.without())
+
+
+Step = Setting | MakeBridge | Join | SetUp | Route | Rule | Rules

@@ -1,0 +1,220 @@
+"""`locum inline`: into the line and out of it, on real interfaces in network namespaces; no appliance runs here."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.netns import SERVER, SERVER6, Wire, wire
+from tests.peers.skips import ROOT, need_program
+from tests.peers.waiting import eventually
+
+CONFIG = """\
+[appliance]
+state_dir = "state"
+
+[inline]
+mode = "{mode}"
+copier_side = "p0"
+server_side = "p1"
+
+[[upstream]]
+name = "hq"
+dialect = "radius"
+address = "10.9.0.2"
+secret = "between us and hq"
+
+[[listen]]
+dialect = "radius"
+bind = "0.0.0.0"
+upstream = "hq"
+clients = [{{ network = "10.9.0.0/24", secret = "copiers" }}]
+"""
+
+
+class Box:
+    """The appliance's namespace with a configuration, to run `locum` in."""
+
+    def __init__(self, line: Wire, folder: Path, mode: str = "bridge") -> None:
+        self.line = line
+        self.state = folder / "state"
+        self.state.mkdir(mode=0o750)
+        self.config = folder / "locum.toml"
+        self.config.write_text(CONFIG.format(mode=mode))
+        self.config.chmod(0o640)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "appliance", *arguments, "-c", str(self.config)]
+
+    def locum(self, *arguments: str, stdin: str = "", path: str = "") -> subprocess.CompletedProcess[str]:
+        env = ["env", f"PATH={path}:/usr/sbin:/usr/bin:/sbin:/bin"] if path else []
+        command = [*env, *self.command(*arguments)]
+        return self.line.run(self.line.appliance, command, cwd=ROOT, input=stdin, check=False)
+
+    def as_found(self) -> dict[str, str]:
+        """All that Locum may change of this machine's network."""
+        # Routes of IPv6 come and go by themselves in the main table.
+        tables = [[v, "route", "show", "table", name] for v in ("-4", "-6") for name in ("19567", "19568")]
+        tables.append(["-4", "route"])
+        told = {
+            "links": self.line.ip(self.line.appliance, "-j", "link"),
+            "rules": self.line.ip(self.line.appliance, "rule") + self.line.ip(self.line.appliance, "-6", "rule"),
+            "routes": "".join(self.line.run(self.line.appliance, ["ip", *each], check=False).stdout for each in tables),
+            "nft": self.line.run(self.line.appliance, ["nft", "list", "ruleset"]).stdout,
+        }
+        links = [(each["ifname"], each.get("master"), "UP" in each["flags"]) for each in json.loads(told["links"])]
+        told["links"] = str(sorted(links, key=str))
+        for key in ("net/ipv4/fwmark_reflect", "net/bridge/bridge-nf-call-iptables", "net/ipv6/conf/p0/disable_ipv6"):
+            told[key] = self.line.run(self.line.appliance, ["sh", "-c", f"cat /proc/sys/{key} || true"]).stdout
+        return told
+
+    def passes(self, address: str = SERVER) -> bool:
+        """Whether a ping goes from the copier to the server."""
+        ping = ["ping", "-c", "1", "-W", "1", address]
+        return self.line.run(self.line.copier, ping, check=False).returncode == 0
+
+
+@pytest.fixture
+def line() -> Iterator[Wire]:
+    need_program("nft", "nftables")
+    need_program("ping", "iputils-ping")
+    with wire() as made:
+        yield made
+
+
+@pytest.fixture
+def box(line: Wire, tmp_path: Path) -> Box:
+    return Box(line, tmp_path)
+
+
+def test_plan_prints_every_step_and_changes_nothing(box: Box) -> None:
+    before = box.as_found()
+    done = box.locum("inline", "plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("ip link add locum0", "ip link set p0 master locum0", "sysctl -w net/ipv4/conf/locum0", "nft -f -"):
+        assert part in done.stdout
+    assert box.as_found() == before
+    assert list(box.state.iterdir()) == []
+
+
+def test_up_joins_the_two_sides_and_down_leaves_a_plain_bridge(box: Box) -> None:
+    before = box.as_found()
+    assert not box.passes()
+    done = box.locum("inline", "up")
+    assert (done.returncode, done.stderr) == (0, "")
+    eventually(box.passes, 5)
+    assert box.passes(SERVER6)
+    told = json.loads(box.locum("inline", "status", "--json").stdout)
+    assert (told["standing"], told["rules"], told["diverting"]) == (True, True, False)
+    done = box.locum("inline", "down")
+    assert "a plain bridge passes everything" in done.stdout
+    assert box.passes()
+    left = box.as_found()
+    assert [left[key] for key in ("rules", "nft")] == [before[key] for key in ("rules", "nft")]
+    assert box.locum("inline", "up").returncode == 0, "from the plain bridge into the line again"
+    assert "nothing of it is left" in box.locum("inline", "down", "--all").stdout
+    assert box.as_found() == before
+    assert list(box.state.iterdir()) == []
+    assert "there is nothing to take away" in box.locum("inline", "down", "--all").stdout
+
+
+def test_up_again_takes_over_the_rules_of_a_changed_configuration(box: Box) -> None:
+    box.locum("inline", "up")
+    box.config.write_text(box.config.read_text().replace('network = "10.9.0.0/24"', 'network = "10.9.0.1"'))
+    assert box.locum("inline", "up").returncode == 0
+    assert "ip saddr 10.9.0.1 " in box.as_found()["nft"]
+    box.config.write_text(box.config.read_text().replace('server_side = "p1"', 'server_side = "p1"\nbridge = "br9"'))
+    done = box.locum("inline", "up")
+    assert done.returncode == 1
+    assert "Locum stands in line in another way" in done.stderr
+
+
+def test_a_step_that_fails_undoes_those_before_it(box: Box, tmp_path: Path) -> None:
+    """nft tries the rules and says yes, and refuses them when they are to be loaded."""
+    before = box.as_found()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "nft").write_text(
+        '#!/bin/sh\nif [ "$1" = -f ]; then echo no room >&2; exit 1; fi\nexec /usr/sbin/nft "$@"\n'
+    )
+    (tools / "nft").chmod(0o755)
+    done = box.locum("inline", "up", path=str(tools))
+    assert done.returncode == 1
+    assert "nft refuses: no room" in done.stderr
+    left = box.as_found()
+    assert left == before
+    # Taking back had no rules to take away, but could not ask: what was done stays known, and down goes on from there.
+    assert box.locum("inline", "down", "--all").returncode == 0
+    assert list(box.state.iterdir()) == []
+
+
+def test_up_that_was_killed_in_the_middle_is_taken_back_by_down(box: Box) -> None:
+    before = box.as_found()
+    process = box.line.popen(box.line.appliance, box.command("inline", "up"), cwd=ROOT)
+    eventually(lambda: (box.state / "inline.json").exists(), 10)
+    process.send_signal(signal.SIGKILL)
+    process.wait(5)
+    assert box.locum("inline", "down", "--all").returncode == 0
+    assert box.as_found() == before
+
+
+@pytest.mark.parametrize(("typed", "stays"), [("yes\n", True), ("no\n", False), ("", False)])
+def test_up_that_nobody_confirms_is_undone(box: Box, typed: str, stays: bool) -> None:
+    before = box.as_found()
+    done = box.locum("inline", "up", "--confirm", stdin=typed)
+    assert done.returncode == (0 if stays else 1)
+    assert (box.as_found() == before) is not stays
+
+
+IN_THE_WAY: dict[str, tuple[list[str], tuple[str, str] | None, str]] = {
+    "no such interface": ([], ('"p1"', '"eth7"'), "there is no interface eth7; there are: p0, p1"),
+    "an address on it": (["addr add 10.9.0.9/24 dev p0"], None, "p0 has the address 10.9.0.9/24"),
+    "in a bridge of others": (["link add br7 type bridge", "link set p0 master br7"], None, "p0 is in br7 already"),
+    "the bridge's name is taken": (["link add locum0 type bridge"], None, "there is an interface locum0 already"),
+    "a routing table in use": (["route add default dev p0 table 19567"], None, "routing table 19567 is in use"),
+    "no Ethernet": ([], ('"p1"', '"lo"'), "lo is no Ethernet interface"),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+def test_what_is_in_the_way_is_said_before_anything_is_touched(box: Box, case: str) -> None:
+    commands, change, said = IN_THE_WAY[case]
+    box.line.ip(box.line.appliance, "link", "set", "p0", "up")
+    for each in commands:
+        box.line.ip(box.line.appliance, *each.split())
+    if change:
+        box.config.write_text(box.config.read_text().replace(*change))
+    before = box.as_found()
+    everything = [["inline", "plan"], ["inline", "up"], ["check"]]
+    for arguments in everything if case == "an address on it" else everything[:1]:
+        done = box.locum(*arguments)
+        assert done.returncode == 1
+        assert said in done.stderr + done.stdout
+    assert box.as_found() == before
+    assert list(box.state.iterdir()) == []
+
+
+def test_a_router_must_forward_and_gets_rules_alone(line: Wire, tmp_path: Path) -> None:
+    box = Box(line, tmp_path, "router")
+    line.run(line.appliance, ["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    assert "this machine does not forward" in box.locum("inline", "up").stderr
+    line.run(line.appliance, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+    before = box.as_found()
+    assert box.locum("inline", "up").returncode == 0
+    assert box.as_found()["links"] == before["links"]
+    assert "tproxy ip to :1812" in box.as_found()["nft"]
+    assert box.locum("inline", "down").returncode == 0
+    assert box.as_found() == before
+
+
+def test_nobody_but_root_may_change_the_network(box: Box) -> None:
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", *box.command("inline", "up")]
+    done = box.line.run(box.line.appliance, command, cwd="/", check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
