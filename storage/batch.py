@@ -31,7 +31,6 @@ from storage.records import (
     Login,
     Note,
     OutboxState,
-    Personal,
     Record,
     Remember,
     Resolve,
@@ -278,7 +277,7 @@ class Batch:
 
     def _retry(self, item: Retry, place: int) -> Outcome:
         self._flush()
-        note = self._note_of_retry(item)
+        note = entries.note_of_retry(item)
         entries.describe(entries.cleaned(note))  # what cannot be noted must not be done either
         times.text(item.at)
         changed = outbox_changes.retry(self._cursor, item)
@@ -287,15 +286,6 @@ class Batch:
             data: dict[str, str | int] = {"did": "outbox retry", "count": len(changed.items), "records": records}
             self._evidence(replace(note, note=replace(note.note, data=data | note.note.data)), place)
         return changed
-
-    @staticmethod
-    def _note_of_retry(item: Retry) -> entries.NoteOfPerson:
-        told = dict(item.corrections)
-        data: dict[str, str | int] = {"corrected": " ".join(told)} if told else {}
-        data |= {f"corrected_{name}": value for name, value in told.items() if name not in _OF_A_PERSON}
-        card, user, document, account = (told.get(name, "") for name in _OF_A_PERSON)
-        personal = Personal(card, user, document, account)
-        return entries.NoteOfPerson(item.at, Note(item.at, "by-hand", data, item.who), personal)
 
     def _resolve(self, item: Resolve, place: int) -> Outcome:
         outcome, state = _RESOLVED[item.how]
@@ -384,7 +374,6 @@ class Batch:
 
 
 _NAMED = 1_000
-_OF_A_PERSON = ("card", "user", "document", "account")
 _RESOLVED: dict[str, tuple[str, OutboxState | None]] = {
     "sent": ("resolved-sent", None),
     "resend": ("resolved-resend", OutboxState.WAITING),

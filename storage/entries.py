@@ -26,11 +26,14 @@ from storage.records import (
     Personal,
     Quarantined,
     Record,
+    Retry,
     UnlockStep,
 )
 from storage.rows import plain_text
 
 QUARANTINED_BYTES = 65_536
+
+_OF_A_PERSON = ("card", "user", "document", "account")
 
 Data = dict[str, Any]
 
@@ -281,6 +284,16 @@ class NoteOfPerson:
     at: int
     note: Note
     personal: Personal
+
+
+def note_of_retry(item: Retry) -> NoteOfPerson:
+    """What is noted of a person's request to try records again, but for which they are."""
+    told = dict(item.corrections)
+    data: dict[str, str | int] = {"corrected": " ".join(told)} if told else {}
+    data |= {f"corrected_{name}": value for name, value in told.items() if name not in _OF_A_PERSON}
+    card, user, document, account = (told.get(name, "") for name in _OF_A_PERSON)
+    personal = Personal(card, user, document, account)
+    return NoteOfPerson(item.at, Note(item.at, "by-hand", data, item.who), personal)
 
 
 def _note_of_person(item: NoteOfPerson) -> Described:
