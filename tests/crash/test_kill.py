@@ -57,6 +57,7 @@ def test_killed_at_a_numbered_step_while_relaying(
         outstanding=16,
         resend_after=0.3,
         within=40,
+        in_turn=100,
     ).start()
     eventually(lambda: _ended(locum), 15, f"step {step} is reached")
     locum.start()
@@ -85,7 +86,9 @@ def test_killed_at_a_numbered_step_while_keeping(
     locum.kill()
     locum.launch(LOCUM_CRASH_AT=str(step), LOCUM_CRASH_AFTER="10")
     packets, swipes = records(600, locum.secret, sessions=100), logins(200, locum.secret)
-    load = Load(packets, locum.acct_port, locum.secret, outstanding=16, resend_after=0.3, within=40).start()
+    load = Load(
+        packets, locum.acct_port, locum.secret, outstanding=16, resend_after=0.3, within=40, in_turn=100
+    ).start()
     people = Load(swipes, locum.auth_port, locum.secret, outstanding=8, resend_after=0.3, within=40).start()
     eventually(lambda: _ended(locum), 15, f"step {step} is reached")
     early, let_in = told(load.outcome, 100), set(people.outcome.answered_indices())
@@ -128,6 +131,7 @@ def test_killed_at_random_moments_while_keeping(
         rate=1200,
         give_up_after=60,
         within=120,
+        in_turn=300,
     ).start()
     for _ in range(MOMENTS):
         grows(lambda: load.outcome.answered)

@@ -395,9 +395,7 @@ class Life(RuleBasedStateMachine):
         copy, before = self.copies[which % len(self.copies)], self.has
         older = copy.marked or before.head != copy.has.head
         self.ledger.close()
-        # Without a checkpoint nothing tells this box that it has had this ledger before.
-        unknown = copy.signer is not self.signer and not copy.has.lines
-        told = older and (how == "in another box" or unknown)
+        told = older and (how == "in another box" or copy.signer is not self.signer)
         if how == "by hand" and (copy.marked or not told):
             self.lay_copy(copy.path)
         elif how != "in another box" and before.owed:
@@ -564,5 +562,5 @@ def wrong_with(path: Path) -> str:
     return str(verify(path).wrong or "")
 
 
-Life.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Life.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None, derandomize=True)
 test_a_life = Life.TestCase

@@ -58,8 +58,9 @@ class Outcome:
 class Load:
     """A prepared load; `run` works it off, in this thread or (`start`, `join`) in one of its own.
 
-    `outstanding` requests are on the wire at once; `rate` limits requests a second. It ends after `within` seconds at
-    the latest; `stop` ends it early, from any thread.
+    `outstanding` requests are on the wire at once; `rate` limits requests a second. With `in_turn`, a request is not
+    sent before the one so many before it was answered, as a device does with the records of one session. It ends after
+    `within` seconds at the latest; `stop` ends it early, from any thread.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Load:
         resend_after: float = 1.0,
         give_up_after: float = 20.0,
         within: float = 120.0,
+        in_turn: int = 0,
     ) -> None:
+        self.in_turn = in_turn
         self.packets = packets
         self.secret = secret
         self.outstanding = outstanding
@@ -148,6 +151,8 @@ class Load:
                     break
                 lane, identifier = (following >> 8) % width, following & 255
                 if identifier in pending[lane]:
+                    break
+                if 0 < self.in_turn <= following and not latency[following - self.in_turn]:
                     break
                 pending[lane][identifier] = following
                 first_sent[following] = now = clock()
