@@ -153,7 +153,8 @@ def job_as_declared(told: dict[int, Any], problems: set[str]) -> accounting.JobF
     kinds = ("", "copy", "print", "scan", "fax")
     job: dict[str, Any] = {"kind": "", "job_id": ""}
     for number, value in told.items():
-        if isinstance(value, definition.Unreadable):
+        too_large = isinstance(value, int) and value > LARGEST_COUNT
+        if isinstance(value, definition.Unreadable) or too_large:
             if number in FIELDS:
                 problems.add(FIELDS[number].replace("_", "-") + "-unreadable")
         elif number == LocumType.JOB_KIND:
