@@ -133,8 +133,8 @@ def _look_at_file(path: Path) -> None:
         raise LedgerBroken(f"{path} is empty; copy it once more")
     if beginning != _MAGIC:
         raise LedgerBroken(
-            f"{path} is no SQLite file, and so no ledger; give a ledger.db, a backup, an archive or an export; if it was "
-            "this appliance's ledger and is damaged: locum ledger repair"
+            f"{path} is no SQLite file, and so no ledger; give a ledger.db, a backup, an archive or an export; if "
+            "it was this appliance's ledger and is damaged: locum ledger repair"
         )
 
 
