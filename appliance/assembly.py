@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from appliance.config import Config, ListenConfig, OfflineConfig, UpstreamConfig
+from appliance.config import Config, ListenConfig, OfflineConfig, SnmpConfig, UpstreamConfig
 from appliance.dialects import Listening, Parts, dialect
+from protocols.meters import table
 from proxy.admission import Policy
 from proxy.commands import Command
 from proxy.events import Channel, Moment
 from proxy.lender import Lender, keys
 from proxy.link import Clock, Link, Resumed, State
+from proxy.metering.flow import Metering, Pace
 from proxy.sessions import REMEMBERED_AFTER_END
 from proxy.site import Seen, Site
 from proxy.tally import Tally
@@ -53,7 +57,7 @@ def passed_since(step: OutageStep, clock: Clock, last_entry_at: int, at: Moment)
 
 class Assembly:
     """All flows of one appliance, by name and by port. `notes`: what putting them together did that the ledger must
-    know. `unlock_hash`: Argon2id of the unlock code, "" while none is set.
+    know. `unlock_hash`: Argon2id of the unlock code, `unlock_card_hash`: of the unlock card, "" while none is set.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Assembly:
         key: bytes,
         at: Moment,
         unlock_hash: str = "",
+        unlock_card_hash: str = "",
     ) -> None:
         self.config = config
         self.tally = Tally()
@@ -74,7 +79,7 @@ class Assembly:
         self._outbox = Outbox(connection)
         self._clock = this_boot()
         self.site = Site(_policy(config.offline), {}, {}, CardMemory(connection), upstreams=self.upstreams)
-        self.site.unlocking.hash = unlock_hash
+        self.site.unlocking.hash, self.site.unlocking.card_hash = unlock_hash, unlock_card_hash
         self.site.drills.ended.append(self.site.drills_ended)
         self._parts = Parts(
             config,
@@ -87,6 +92,15 @@ class Assembly:
             key,
             b"locum" + at.random(8, "proxy state"),
         )
+        self.metering = Metering(
+            table.read_table(table.shipped_text(), config.snmp.meters if config.snmp is not None else ""),
+            self.site,
+            self.tally,
+            _zone(config),
+            reader.memory,
+        )
+        self._parts.metered = self.metering.metered
+        self._configure_meters(config, at)
         self._configure_site(config)
         self.site.drills.restore(reader.drill_history(at.wall - LONGEST_DRILL), at)
         for upstream in config.upstreams:
@@ -107,6 +121,10 @@ class Assembly:
         """Take over a new config, except for ports and addresses."""
         self.config = self._parts.config = config
         self._configure_site(config)
+        own = config.snmp.meters if config.snmp is not None else ""
+        self.metering.table = table.read_table(table.shipped_text(), own)
+        self.metering.zone = _zone(config)
+        self._configure_meters(config, at)
         for listen in config.listens:
             listening = self.listeners.get(channel_of(listen))
             if listening is not None:
@@ -133,6 +151,7 @@ class Assembly:
         if self.config.inline is not None:
             flow.lender = Lender(flow.name, tuple(self._reader.memory(key) or "" for key in keys(flow.name)))
         flow.before_subscribers = self.site.state_changed
+        self.metering.follow(flow)
 
         def free(ref: WaitingRef) -> bool:
             if not ref.drill or not self.site.drills.on(ref.drill):
@@ -180,6 +199,10 @@ class Assembly:
             if upstream is None or site.state_of(device, upstream) is not State.OFFLINE:
                 site.unlocking.drill_ended(device, at)
 
+    def _configure_meters(self, config: Config, at: Moment) -> None:
+        snmp = config.snmp or SnmpConfig()
+        self.metering.configure(set(snmp.agents), Pace(snmp.in_session, snmp.otherwise), at)
+
     def _configure_site(self, config: Config) -> None:
         site = self.site
         site.policy = _policy(config.offline)
@@ -188,6 +211,13 @@ class Assembly:
         site.certificates = {device.id: device.certificate for device in config.devices if device.certificate}
         site.printers = {device.id: device.printer for device in config.devices}
         site.limits.max_outage_hours = config.offline.max_outage_hours
+
+
+def _zone(config: Config) -> tzinfo:
+    """The site's time zone: that of [ledger], or this machine's."""
+    if config.ledger.time_zone is not None:
+        return ZoneInfo(config.ledger.time_zone)
+    return datetime.now().astimezone().tzinfo or UTC
 
 
 def channel_of(listen: ListenConfig) -> Channel:

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from appliance.assembly import Assembly
 from appliance.control import Handler, Refusal
+from appliance.state_dir import UNLOCK_CARD_NAME, UNLOCK_CODE_NAME
 from proxy.commands import Command, Keep, Tell
 from proxy.drills import ALL, LONGEST
 from proxy.events import Event, Kept, NotKept
@@ -28,9 +29,9 @@ class Runner(Protocol):
 
 
 class DeviceHands:
-    """The commands about devices. `read_hash` reads the unlock code's hash anew."""
+    """The commands about devices. `read_hash` reads the hash of the unlock code or card (its file's name) anew."""
 
-    def __init__(self, assembly: Assembly, driver: Runner, read_hash: Callable[[], str]) -> None:
+    def __init__(self, assembly: Assembly, driver: Runner, read_hash: Callable[[str], str]) -> None:
         self._assembly = assembly
         self._driver = driver
         self._read_hash = read_hash
@@ -82,9 +83,12 @@ class DeviceHands:
             return self._do([*unlocking.allow_codes(who, at), told], {"message": "codes may be tried again"})
         if changed not in ("set", "cleared"):
             raise Refusal("an unlock code is set, cleared or allowed")
-        unlocking.hash = self._read_hash()
-        self._driver.run([Tell("warning", f"the unlock code was {changed}", {"who": who}, alarm="unlock")])
-        return {"message": f"the appliance has taken it over: the unlock code is {changed}"}
+        if request.get("card"):
+            unlocking.card_hash, words = self._read_hash(UNLOCK_CARD_NAME), f"the unlock card was {changed}"
+        else:
+            unlocking.hash, words = self._read_hash(UNLOCK_CODE_NAME), f"the unlock code was {changed}"
+        self._driver.run([Tell("warning", words, {"who": who}, alarm="unlock")])
+        return {"message": f"the appliance has taken it over: {words.replace(' was ', ' is ')}"}
 
     def _drill_start(self, request: dict[str, Any], who: str) -> Any:
         seconds, reason = request.get("seconds"), str(request.get("reason") or "").strip()

@@ -8,6 +8,7 @@ asked of the writer is written, the ledger is signed and closed. The process aro
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from appliance.log import Events
 from appliance.notify import Supervisor
 from appliance.reports import Reports
 from appliance.retention import Retention
+from appliance.snmp.working import CannotListen, Management
 from appliance.state_dir import StateDirError, unlock_hash
 from appliance.status import StatusBoard
 from appliance.witness import MOST_MISSING, Witness
 from proxy.commands import Keep, Tell
 from proxy.events import Channel
+from proxy.metering.agents import Agent
 from proxy.net.driver import TICK, Driver, this_moment
 from proxy.net.names import Names, is_numeric
+from proxy.net.snmp.manager import SnmpManager
 from storage import signed
 from storage.database import open_reader
 from storage.inheriting import settle_origin
@@ -53,9 +57,11 @@ class CannotStart(Exception):
 
 
 class Service:
-    """Everything that runs, held together."""
+    """Everything that runs, held together. `codes`: the hashes of the unlock code and of the unlock card."""
 
-    def __init__(self, reactor: Any, config: Config, ledger: Ledger, signer: Signer, key: bytes, code: str) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, ledger: Ledger, signer: Signer, key: bytes, codes: tuple[str, str]
+    ) -> None:
         self.config = config
         self._reactor = reactor
         self._ledger = ledger
@@ -70,23 +76,28 @@ class Service:
         self._reader = Reader(ledger.path, self._connection)
         self._reports = Reports(reactor, config)
         in_line = config.inline is not None
-        self.driver = Driver(
-            reactor, self._keeper, tell, self._reports.alarm, self._reports.observe, transparent=in_line
-        )
-        self.assembly = Assembly(config, self._connection, self._reader, key, this_moment(), code)
+        self.driver = Driver(reactor, self._keeper, tell, self._alarm, self._reports.observe, transparent=in_line)
+        self.assembly = Assembly(config, self._connection, self._reader, key, this_moment(), *codes)
         self._board = StatusBoard(self.assembly, self._connection, ledger.path, self._keeper, self._losses)
+        self._management = Management(config, self.driver, self.assembly, self._board, self._reader, key)
         self._hands = Hands(self.assembly, self.driver, self._board, self._connection)
-        devices = DeviceHands(self.assembly, self.driver, lambda: _unlock_hash(self.config.state_dir))
+        devices = DeviceHands(self.assembly, self.driver, lambda name: _unlock_hash(self.config.state_dir, name))
         by_hand = {
             **self._hands.handlers(),
             **devices.handlers(),
             **LedgerHands(self.driver, self.assembly.site.forget, self._hands.waits).handlers(),
         }
-        handlers = {**by_hand, "listeners": lambda request, who: self._ports()}
+        handlers = {
+            **by_hand,
+            "listeners": lambda request, who: self._ports(),
+            "meters-read": lambda request, who: self.assembly.metering.shown(),
+        }
         self._control = Control(reactor, config.state_dir, handlers)
         self._names = Names(reactor, self._resolved, self._unresolved)
         self._rounds = Rounds(reactor, self.driver, self._keeper, BEAT_EVERY if config.inline is None else 0.0)
         self._supervisor = Supervisor()
+        self._snmp = SnmpManager(reactor, self.driver.dispatch, this_moment)
+        self.driver.read_meters = self._snmp.read
         self._in_line: Working | None = None
         self._clock = ClockWatch()
         self._retention = Retention(_kept_for(config))
@@ -98,6 +109,12 @@ class Service:
         """Bind, say so, and begin. Raises CannotStart."""
         for listen in self.config.listens:
             self._listen(listen)
+        try:
+            self._management.open()
+        except CannotListen as error:
+            raise CannotStart(
+                f"cannot listen on {error.where}: {error.error.strerror}; {_advice(error.error)}"
+            ) from error
         try:
             self._control.open()
         except OSError as error:
@@ -121,6 +138,8 @@ class Service:
         self._reach(self.config)
         for channel in self.assembly.listeners:
             self._open(channel)
+        self._snmp.configure(_agents(self.config))
+        self._management.start()
         self.driver.flows[:] = self._flows()
         for number, action in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self.reload)):
             signal.signal(number, lambda *_, do=action: self._reactor.callFromThread(do))
@@ -148,6 +167,7 @@ class Service:
             self._tick.cancel()
         self._control.close()
         self._rounds.close()
+        self._snmp.close()
         self.driver.close()
         self.driver.run(self.assembly.site.gaps.note(this_moment()))
         self.driver.writer.keep(Keep(Note(this_moment().wall, "stop", {"version": __version__})))
@@ -185,6 +205,8 @@ class Service:
         self.driver.run(self.assembly.reconfigure(config, moment))
         self.config = config
         self._retention.configure(_kept_for(config))
+        self._snmp.configure(_agents(config))
+        self._management.configure(config)
         self._reach(config)
         for channel in bound:
             self._open(channel)
@@ -202,19 +224,26 @@ class Service:
         """What this Locum listens on: the answer to `listeners`."""
         ports = [port for listening in self.assembly.listeners.values() for port in listening.ports]
         told = [(port.address, port.number, "tcp" if port.stream else "udp") for port in ports]
+        told += self._management.ports
         figures = self._reports.figures_at
         if figures is not None:
             told.append((figures.bind, figures.port, "tcp"))
         return [{"address": address, "port": number, "kind": kind} for address, number, kind in told]
 
+    def _alarm(self, line: Tell) -> None:
+        self._reports.alarm(line)
+        self._management.alarm(line)
+
     def _losses(self) -> dict[str, int]:
-        return {**self.driver.losses(), **self._reports.losses()}
+        return {**self.driver.losses(), **self._reports.losses(), **self._snmp.counts}
 
     def _check_reload(self, config: Config) -> None:
         if (config.name, config.state_dir) != (self.config.name, self.config.state_dir):
             raise CannotStart(f"{config.path}: name and state_dir change at a restart only")
         if config.inline != self.config.inline:
             raise CannotStart(f"{config.path}: [inline] changes at a restart only")
+        if config.management != self.config.management:
+            raise CannotStart(f"{config.path}: [snmp.agent], [snmp.proxy] and [snmp.traps] change at a restart only")
         kept = {upstream.name for upstream in config.upstreams}
         for name, flow in self.assembly.upstreams.items():
             if name not in kept and not flow.empty:
@@ -278,7 +307,8 @@ class Service:
     def _flows(self) -> list[Any]:
         listeners = [listening.flow for listening in self.assembly.listeners.values()]
         in_line = self._in_line.flows if self._in_line is not None else []
-        return [self.assembly.site, *self.assembly.upstreams.values(), *listeners, *in_line]
+        flows = [self.assembly.site, *self.assembly.upstreams.values(), *listeners]
+        return [*flows, self.assembly.metering, *self._management.flows, *in_line]
 
     def _reach(self, config: Config) -> None:
         """Give each upstream its addresses: those that are numbers, and what the names resolved to last."""
@@ -375,10 +405,14 @@ class Service:
         self.driver.run([Tell(level, text, alarm=alarm)])
 
 
-def _unlock_hash(state_dir: Path) -> str:
-    """The unlock code's hash as it is now. Raises Refusal."""
+def _agents(config: Config) -> Mapping[str, Agent]:
+    return config.snmp.agents if config.snmp is not None else {}
+
+
+def _unlock_hash(state_dir: Path, name: str) -> str:
+    """The hash of the unlock code or card as it is now. Raises Refusal."""
     try:
-        return unlock_hash(state_dir)
+        return unlock_hash(state_dir, name)
     except StateDirError as error:
         raise Refusal(str(error)) from error
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from appliance import log, witness
 from appliance.config import Config
 from appliance.service import CannotStart, Service
-from appliance.state_dir import LEDGER_NAME, StateDirError, installation_key, prepare, signing_key, unlock_hash
+from appliance.state_dir import (
+    LEDGER_NAME,
+    UNLOCK_CARD_NAME,
+    StateDirError,
+    installation_key,
+    prepare,
+    signing_key,
+    unlock_hash,
+)
 from proxy.net.driver import this_moment
 from proxy.net.reactor import lean_reactor
 from storage import replacing
@@ -36,7 +44,7 @@ def run(config: Config, log_format: log.LogFormat = "text") -> int:
     try:
         prepare(config.state_dir)
         key = installation_key(config.state_dir)
-        code = unlock_hash(config.state_dir)
+        codes = unlock_hash(config.state_dir), unlock_hash(config.state_dir, UNLOCK_CARD_NAME)
         signer = signing_key(config.state_dir)
         _refuse_a_lost_ledger(config.state_dir)
         ledger = Ledger.open(config.state_dir / LEDGER_NAME, this_moment().wall, signer)
@@ -44,8 +52,8 @@ def run(config: Config, log_format: log.LogFormat = "text") -> int:
         return _refuse(str(error))
     reactor = lean_reactor()
     try:
-        service = Service(reactor, config, ledger, signer, key, code)
-    except StorageError as error:
+        service = Service(reactor, config, ledger, signer, key, codes)
+    except (StorageError, StateDirError) as error:
         ledger.close()
         return _refuse(str(error))
     try:

@@ -19,6 +19,8 @@ KEY_SIZE = 32
 SIGNING_KEY_NAME = "signing.key"
 PUBLIC_KEY_NAME = "signing.pub"
 UNLOCK_CODE_NAME = "unlock-code"
+UNLOCK_CARD_NAME = "unlock-card"
+SNMP_BOOTS_NAME = "snmp-boots"
 LEDGER_NAME = "ledger.db"
 OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
 
@@ -116,13 +118,15 @@ def public_key(path: Path) -> bytes:
         raise StateDirError(f"{file}: holds no public key; remove it and start Locum: it is written anew") from error
 
 
-def unlock_hash(path: Path) -> str:
-    """The Argon2id hash of the unlock code; "" while none is set. Raises StateDirError."""
-    file = path / UNLOCK_CODE_NAME
+def unlock_hash(path: Path, name: str = UNLOCK_CODE_NAME) -> str:
+    """The Argon2id hash of the unlock code, or of the unlock card's number; "" while none is set. Raises
+    StateDirError.
+    """
+    file = path / name
     try:
         found = file.read_text("ascii").strip()
         if file.stat().st_mode & 0o077:
-            raise StateDirError(f"{file}: others may read the unlock code's hash; run 'chmod 600 {file}'")
+            raise StateDirError(f"{file}: others may read this hash; run 'chmod 600 {file}'")
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -130,16 +134,18 @@ def unlock_hash(path: Path) -> str:
     except ValueError:
         found = ""
     if not found.startswith("$argon2id$"):
-        raise StateDirError(f"{file}: holds no hash of an unlock code; set it anew with 'locum unlock-code set'")
+        command = "locum unlock-code set" + (" --card" if name == UNLOCK_CARD_NAME else "")
+        raise StateDirError(f"{file}: holds no hash of an unlock code; set it anew with '{command}'")
     return found
 
 
-def keep_unlock_hash(path: Path, hash: str) -> None:
-    """Keep the hash of the unlock code, or with "" forget it; on stable storage when it returns. Raises StateDirError.
+def keep_unlock_hash(path: Path, hash: str, name: str = UNLOCK_CODE_NAME) -> None:
+    """Keep the hash of the unlock code or card, or with "" forget it; on stable storage when it returns. Raises
+    StateDirError.
 
     The file belongs to whom the directory belongs to, so that root can set it for the service.
     """
-    file = path / UNLOCK_CODE_NAME
+    file = path / name
     try:
         if hash:
             _write_new(file, hash.encode() + b"\n")
@@ -179,3 +185,21 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def next_boots(path: Path) -> int:
+    """How often Locum's SNMP engine was started, with this time (RFC 3414 section 2.2.2); on stable storage when it
+    returns. Raises StateDirError.
+    """
+    file = path / SNMP_BOOTS_NAME
+    try:
+        known = int(file.read_text("ascii")) if file.exists() else 0
+        boots = min(max(known, 0) + 1, (1 << 31) - 1)
+        _write_new(file, b"%d\n" % boots)
+        _sync(path)
+    except ValueError as error:
+        text = "holds no number; remove it, and give the users of SNMPv3 at the management side new keys"
+        raise StateDirError(f"{file}: {text}") from error
+    except OSError as error:
+        raise StateDirError(f"{file}: cannot be read or made ({error.strerror}); check its owner") from error
+    return boots

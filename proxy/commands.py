@@ -52,13 +52,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a datagram channel to one address; `owner` is told what comes in. `source` None: as this machine."""
+    """Open a datagram channel to one address; `owner` is told what comes in. `source` None: as this machine. `largest`:
+    octets of a datagram that are read.
+    """
 
     channel: Channel
     owner: Flow
     address: str
     port: int
     source: Source | None = None
+    largest: int = 4097
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +159,17 @@ class WatchFrames:
     senders: frozenset[bytes] = frozenset()
 
 
-Command = Keep | Send | Open | Connect | Close | Verify | Tell | SendFrame | WatchFrames
+@dataclass(frozen=True, slots=True)
+class ReadMeters:
+    """Read these objects of a device's SNMP agent, and the columns in `walks` whole; `owner` is told `MetersRead` or
+    `MetersUnread`. One at a time for each device.
+    """
+
+    device: str
+    owner: Flow
+    token: object
+    oids: tuple[str, ...]
+    walks: tuple[str, ...] = ()
+
+
+Command = Keep | Send | Open | Connect | Close | Verify | Tell | SendFrame | WatchFrames | ReadMeters

@@ -7,9 +7,11 @@ the same events give the same commands, in a test as on the wire.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from protocols.snmp.messages import Varbind
 from proxy.commands import Command, Side
 from storage.answers import Outcome
 
@@ -128,7 +130,47 @@ class FrameReceived:
     at: Moment
 
 
-Event = Received | Connected | Closed | Refused | Kept | NotKept | Verified | Ticked | FrameReceived
+@dataclass(frozen=True, slots=True)
+class MetersRead:
+    """What a device's SNMP agent has of what a `ReadMeters` with this token asked for, by object identifier.
+
+    `troubles`: what the agent did wrong although it answered, in words.
+    """
+
+    device: str
+    token: object
+    found: Mapping[str, Varbind]
+    troubles: tuple[str, ...]
+    at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class MetersUnread:
+    """A device's SNMP agent did not answer what a `ReadMeters` with this token asked for. kind: silent, nobody (the
+    network says that no agent is there), denied (it does not let us read), unreadable (what it says is no SNMP); `why`
+    in words.
+    """
+
+    device: str
+    token: object
+    kind: str
+    why: str
+    at: Moment
+
+
+Event = (
+    Received
+    | Connected
+    | Closed
+    | Refused
+    | Kept
+    | NotKept
+    | Verified
+    | Ticked
+    | FrameReceived
+    | MetersRead
+    | MetersUnread
+)
 
 
 class Flow(Protocol):

@@ -100,12 +100,13 @@ class StepAsked:
 
 
 class Unlocking:
-    """Unlocked devices and wrong codes. `hash`: Argon2id of the code, "" while none is set; `is_offline`: whether this
-    device, whose logins go to this upstream, is offline.
+    """Unlocked devices and wrong codes. `hash`: Argon2id of the code, `card_hash`: of the number of the unlock card, ""
+    while none is set; `is_offline`: whether this device, whose logins go to this upstream, is offline.
     """
 
     def __init__(self, hash: str = "") -> None:
         self.hash = hash
+        self.card_hash = ""
         self.is_offline: Callable[[str, str], bool] = lambda device, upstream: True
         self.gaps = Gaps()
         self._unlocks: dict[str, Unlock] = {}
@@ -168,6 +169,11 @@ class Unlocking:
         wrong.checking += 1
         self._checking_in[ask.upstream] = self._checking_in.get(ask.upstream, 0) + 1
         return [Verify(ask.code, self.hash, self, ask)]
+
+    def by_card(self, ask: UnlockAsk, at: Moment) -> list[Command]:
+        """The unlock card was swiped at a device that has no keypad; `ask` has no code."""
+        step = UnlockStep(at.wall, ask.device, ask.upstream, "unlocked", ask.scope, "by the unlock card")
+        return [Keep(step, self, StepAsked(ask, step))]
 
     def handle(self, event: Event) -> list[Command]:
         """A code was checked, or an unlock is on stable storage."""

@@ -63,6 +63,10 @@ class Upstream(Handover):
         """Ask the server whose card this is. Only for a server that listeners of other dialects may have."""
         raise NotImplementedError(f"a {self.dialect} server is not asked about cards")
 
+    def doubted(self, at: Moment) -> list[Command]:
+        """The server did not answer on a way of its own, or closed it: look at once whether it is there."""
+        return []
+
     def device_spoke(self, address: str, at: Moment) -> list[Command]:
         """A device that is known here has sent something: in line its address may be borrowed."""
         return [] if self.lender is None else self.lender.heard(address, at)

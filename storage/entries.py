@@ -27,6 +27,8 @@ from storage.records import (
     Quarantined,
     Record,
     Retry,
+    Trap,
+    TrapForwarded,
     UnlockStep,
 )
 from storage.rows import plain_text
@@ -80,8 +82,25 @@ DELIVERY = Plain(
 APP_LOG = _plain("app-log", "app_log", "level text context")
 QUARANTINE = _plain("quarantine", "quarantine", "dialect device client reason size")
 METER = _plain("meter", "meters", "device counter value taken_at event source remark who")
+TRAP = _plain("trap", "traps", "device client version kind size")
+TRAP_FORWARD = _plain("trap-forward", "trap_forwards", "trap outcome")
 NOTE = _plain("note", "notes", "note who data")
-PLAIN = (JOB, ACCOUNTING, LOGIN, LOGOUT, OUTAGE, UNLOCK, DRILL, DELIVERY, APP_LOG, QUARANTINE, METER, NOTE)
+PLAIN = (
+    JOB,
+    ACCOUNTING,
+    LOGIN,
+    LOGOUT,
+    OUTAGE,
+    UNLOCK,
+    DRILL,
+    DELIVERY,
+    APP_LOG,
+    QUARANTINE,
+    METER,
+    TRAP,
+    TRAP_FORWARD,
+    NOTE,
+)
 
 Described = tuple[Plain, Data, Personal]
 
@@ -272,6 +291,21 @@ def _meter(item: MeterReading) -> Described:
     return METER, data, NOBODY
 
 
+def _trap(item: Trap) -> Described:
+    data: Data = {
+        "device": item.device,
+        "client": item.client,
+        "version": item.version,
+        "kind": item.kind,
+        "size": len(item.raw),
+    }
+    return TRAP, data, Personal(raw=item.raw)
+
+
+def _trap_forwarded(item: TrapForwarded) -> Described:
+    return TRAP_FORWARD, {"trap": _whole(item.seq), "outcome": item.outcome}, NOBODY
+
+
 def _note(item: Note) -> Described:
     data = proof.canonical(cleaned(item.data)).decode()
     return NOTE, {"note": item.kind, "who": item.who, "data": data}, NOBODY
@@ -313,6 +347,8 @@ Evidence = (
     | AppLogLine
     | Quarantined
     | MeterReading
+    | Trap
+    | TrapForwarded
     | Note
     | NoteOfPerson
 )
@@ -329,6 +365,8 @@ _DESCRIBERS: dict[type, Callable[[Any], Described]] = {
     AppLogLine: _app_log,
     Quarantined: _quarantined,
     MeterReading: _meter,
+    Trap: _trap,
+    TrapForwarded: _trap_forwarded,
     Note: _note,
     NoteOfPerson: _note_of_person,
 }

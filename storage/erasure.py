@@ -33,7 +33,8 @@ _LISTED = "(SELECT value FROM json_each(?))"
 _MAYBE_OF_CARD = """SELECT seq, card, user FROM personal
 WHERE card = :card COLLATE NOCASE OR user = :card COLLATE NOCASE OR card GLOB '*[^ -~]*' OR user GLOB '*[^ -~]*'"""
 _CORRECTIONS = """SELECT n.seq, n.data FROM notes n JOIN personal p ON p.seq = n.seq WHERE n.note = 'by-hand'"""
-_QUARANTINED = "SELECT p.seq, p.raw FROM quarantine q JOIN personal p ON p.seq = q.seq"
+_QUARANTINED = """SELECT seq, raw FROM personal
+WHERE seq IN (SELECT seq FROM quarantine UNION ALL SELECT seq FROM traps)"""
 _DELIVERIES = f"""SELECT d.seq FROM deliveries d JOIN personal p ON p.seq = d.seq
 WHERE d.record IN {_LISTED}"""
 _IN_TIME = """SELECT p.seq, e.recorded_at FROM personal p JOIN entries e ON e.seq = p.seq
@@ -59,7 +60,7 @@ class OfCard:
 
 def of_card(ledger: Asked, card: str) -> OfCard:
     """All that leads from a card to a person: what was read with it, or with it as the user; the deliveries and the
-    corrections by hand of these records; lines of App.Log about it; quarantined bytes in which it stands.
+    corrections by hand of these records; lines of App.Log about it; quarantined bytes and traps in which it stands.
 
     The card is known as it is remembered: letters of any case, leading zeros count. Raises ValueError for no card, and
     sqlite3.Error.

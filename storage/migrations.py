@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from storage import schema_1, schema_2, schema_3, views
+from storage import schema_1, schema_2, schema_3, schema_4, views
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -39,13 +39,18 @@ def proof_and_meters(database: Database) -> None:
     _with_views_anew(database, schema_3.statements())
 
 
+def traps(database: Database) -> None:
+    """Version 4: traps of copiers, kept and forwarded."""
+    _with_views_anew(database, schema_4.statements())
+
+
 def _with_views_anew(database: Database, statements: Iterable[str]) -> None:
     known = database.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
     for statement in [*(f"DROP VIEW {name}" for (name,) in known), *statements, *views.statements()]:
         database.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (first_ledger, unlocking_and_drills, proof_and_meters)
+STEPS: tuple[Step, ...] = (first_ledger, unlocking_and_drills, proof_and_meters, traps)
 CURRENT = len(STEPS)
 
 

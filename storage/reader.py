@@ -40,6 +40,8 @@ FROM jobs j LEFT JOIN personal p ON p.seq = j.seq WHERE j.seq > ?1 AND j.mode = 
 AND (j.upstream = ?2 OR j.device IN (SELECT device FROM logins WHERE {_GRANTED}))
 GROUP BY 1"""
 _JOBS_WITHIN = "SELECT count(*), coalesce(sum(pages), 0) FROM jobs WHERE upstream = ? AND seq BETWEEN ? AND ?"
+_TRAPS_WAITING = """SELECT t.seq, t.at, t.client, t.version, t.kind, p.raw FROM traps t JOIN personal p ON p.seq = t.seq
+WHERE NOT EXISTS (SELECT 1 FROM trap_forwards f WHERE f.trap = t.seq) ORDER BY t.seq LIMIT ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,14 @@ class Reader:
         """When (ms) the last entry was recorded."""
         row = self._connection.execute("SELECT recorded_at FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
         return times.milliseconds(row[0]) if row else None
+
+    @in_our_words
+    def traps_waiting(self, most: int) -> list[tuple[int, int, str, str, str, bytes]]:
+        """Up to `most` traps that were not forwarded, in order: seq, when (ms), client, version, kind, bytes."""
+        rows = self._connection.execute(_TRAPS_WAITING, (most,))
+        return [
+            (seq, times.milliseconds(at), client, version, kind, raw) for seq, at, client, version, kind, raw in rows
+        ]
 
     @in_our_words
     def hash_of(self, seq: int) -> bytes | None:

@@ -344,6 +344,29 @@ class MeterReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Trap:
+    """An SNMP trap or inform of a device, as it came. version: 1, 2c, 3. kind: trap, inform; opaque: of SNMPv3,
+    which is not read.
+    """
+
+    at: int
+    device: str
+    client: str
+    version: str
+    kind: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrapForwarded:
+    """What became of the trap with this seq at the server. outcome: sent; acknowledged or unanswered, of an inform."""
+
+    at: int
+    seq: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class EraseCard:
     """Delete what leads from a card to a person. Refused (`Erased.waiting`) while records of it are in the outbox."""
 
@@ -383,6 +406,8 @@ Keepable = (
     | Drop
     | Sign
     | MeterReading
+    | Trap
+    | TrapForwarded
     | EraseCard
     | EraseOld
 )

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from storage.records import DeviceSeen, Keepable, Login, Quarantined, Record, UnlockStep
+from storage.records import DeviceSeen, Keepable, Login, Quarantined, Record, Trap, UnlockStep
 
 RESERVE = "reserve"
 _MIB = 1 << 20
-_NEEDS_ROOM = (Record, Login, Quarantined, DeviceSeen)
+_NEEDS_ROOM = (Record, Login, Quarantined, DeviceSeen, Trap)
 _TRIES = ("unlocked", "wrong-code", "too-many", "not-offline")
 
 

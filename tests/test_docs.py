@@ -50,7 +50,7 @@ from tests.peers.ports import free_port
 
 WANTED = {
     "adding-a-dialect", "architecture", "commands", "configuration", "exports", "install", "keeping", "ledger",
-    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "seeing", "simulator",
+    "meters", "offline-mode", "operations", "papercut", "privacy", "radius", "report", "seeing", "simulator", "snmp",
     "terminal", "verifying",
 }  # fmt: skip
 
@@ -223,8 +223,15 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[[listen]], terminal": tables.TerminalListen,
     "[[listen]], tls": tables.ListenTls,
     "clients": tables.Client,
+    "[[reader]]": tables.CardReader,
     "[offline]": tables.Offline,
     "[[device]]": tables.Device,
+    "[[device]], snmp": tables.DeviceSnmp,
+    "[snmp]": tables.Snmp,
+    "[snmp.agent]": tables.SnmpAgent,
+    "[snmp.proxy]": tables.SnmpProxy,
+    "copiers": tables.ProxiedCopier,
+    "[snmp.traps]": tables.SnmpTraps,
     "[radius]": tables.Radius,
     "[radius.job]": tables.RadiusJob,
     "[alerts]": tables.Alerts,

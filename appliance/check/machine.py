@@ -12,7 +12,7 @@ from pathlib import Path
 from appliance.check.findings import Finding, error, ok, warning
 from appliance.check.running import Place, Running
 from appliance.cli.words import size
-from appliance.config import Config, ListenConfig, RadiusListenConfig, TerminalListenConfig
+from appliance.config import Config, ListenConfig, RadiusListenConfig, ReaderConfig, TerminalListenConfig
 from appliance.state_dir import LEDGER_NAME, StateDirError, signing_key_there
 from storage import space
 from storage.database import reading
@@ -138,7 +138,7 @@ def _ports(listen: ListenConfig) -> list[Place]:
     match listen:
         case RadiusListenConfig():
             return [Place(listen.bind, port, "udp") for port in (listen.auth_port, listen.accounting_port)]
-        case TerminalListenConfig():
+        case TerminalListenConfig() | ReaderConfig():
             return [Place(listen.bind, listen.port, "tcp")]
     return []
 

@@ -37,6 +37,7 @@ _CALLED = {
     "delivery": ("delivery", "deliveries"),
     "app-log": ("line of App.Log", "lines of App.Log"),
     "quarantine": ("quarantined record", "quarantined records"),
+    "trap": ("SNMP trap", "SNMP traps"),
     "note": ("correction by hand", "corrections by hand"),
 }
 

@@ -18,8 +18,9 @@ from appliance import meters as entering
 from appliance.cli import tables
 from appliance.cli.common import Failed, appliance_options, json_option
 from appliance.cli.words import clean, count
+from appliance.client import ClientError, ask
 from appliance.ledger_access import change, zone_of
-from appliance.ledger_deeds import EVENTS, MOST_READINGS
+from appliance.ledger_deeds import COUNTERS, EVENTS, MOST_READINGS
 from appliance.state_dir import LEDGER_NAME
 from storage import outages, times
 from storage.database import reading
@@ -45,7 +46,7 @@ def zone_option(function: Any) -> Any:
 
 @click.group()
 def meters() -> None:
-    """Page meters of the copiers, entered by hand, and the ledger beside them.
+    """Page meters of the copiers, read by SNMP or entered by hand, and the ledger beside them.
 
     Example: locum meters add KM-A4F-000123 total=120345 color=20110
     """
@@ -135,6 +136,31 @@ def list_readings(state_dir: Path, zone: ZoneInfo, as_json: bool, device: str | 
         for row in rows:
             row["taken_at"] = _local(times.milliseconds(row["taken_at"]), zone)
         tables.show(_table(names, [[_cell(row[name]) for name in names] for row in rows]))
+
+
+@meters.command("now")
+@appliance_options
+@zone_option
+@json_option
+def now_(state_dir: Path, zone: ZoneInfo, as_json: bool) -> None:
+    """Show what the meters that Locum reads by SNMP showed last: model, counters, and what is wrong.
+
+    Example: locum meters now
+    """
+    try:
+        found = ask(state_dir, "meters-read")
+    except ClientError as error:
+        raise Failed(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif not found:
+        click.echo('No meter is read by SNMP; give a [[device]] snmp = { address = "10.7.0.31" } in the configuration.')
+    else:
+        names = ("device", "model", "serial", "read_at", *COUNTERS, "trouble")
+        for row in found:
+            row["read_at"] = _local(row["read_at"], zone) if row["read_at"] else None
+            row.update({name: row["meters"].get(name) for name in COUNTERS})
+        tables.show(_table(names, [[_cell(row[name]) for name in names] for row in found], figures=COUNTERS))
 
 
 @meters.command("reconcile")
@@ -280,10 +306,10 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else clean(value)
 
 
-def _table(names: tuple[str, ...], rows: list[list[str]]) -> Table:
+def _table(names: tuple[str, ...], rows: list[list[str]], figures: tuple[str, ...] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
-        figure = name in ("value", "since_before", "meter", "ledger", "gap", "of the meter")
+        figure = name in ("value", "since_before", "meter", "ledger", "gap", "of the meter", *figures)
         table.add_column(name.replace("_", " "), justify="right" if figure else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -216,6 +216,9 @@ def _faces(bind: str, told: dict[str, Any]) -> list[Face]:
 @click.option("--terminal", metavar="HOST:PORT", help="What terminals take for the server: Locum.")
 @click.option("--tls-ca", type=FILE, metavar="FILE", help="The terminals speak TLS and trust this certificate, PEM.")
 @click.option("--radius", "host", metavar="HOST", help="What copiers that speak RADIUS take for the server.")
+@click.option("--meters", metavar="HOST:PORT", help="Copiers with page meters: where the first one answers SNMP.")
+@click.option("--community", default="public", show_default=True, help="With --meters: the community.")
+@click.option("--plain", is_flag=True, help="With --meters: they have the Printer MIB only.")
 @_auth_port_option
 @_accounting_port_option
 @_secret_option("The RADIUS secret.")
@@ -230,9 +233,11 @@ def _faces(bind: str, told: dict[str, Any]) -> list[Face]:
     help="Jobs a second over all copiers; 0: as fast as they are acknowledged.",
 )
 def copiers(users: Path | None, count: int, jobs: int, rate: float, **told: Any) -> int:
-    """Copiers that speak the terminal dialect, or RADIUS.
+    """Copiers that speak the terminal dialect or RADIUS, or that have page meters.
 
-    They swipe cards, copy, and send every record again until it is acknowledged. Exits 0 if every job was.
+    They swipe cards, copy, and send every record again until it is acknowledged. Exits 0 if every job was. With
+    --meters their counters are read by SNMP and move as people copy, until interrupted; each line of standard input is
+    done: "copy 3 1", "2 print 5", "reset", "exchange", "reboot", "sleep", "wake", "wrap 10", "show".
 
     Example: locum simulate copiers --terminal 127.0.0.1:9790 --count 5 --jobs 100
     """
@@ -241,6 +246,8 @@ def copiers(users: Path | None, count: int, jobs: int, rate: float, **told: Any)
     from appliance.simulator.lab import LabError, run_lab
     from appliance.simulator.users import UsersError, read_users, shipped_users
 
+    if told["meters"] is not None:
+        return _metered(told, count, jobs, rate)
     try:
         target = _target(told)
         known = read_users(users) if users else shipped_users()
@@ -256,6 +263,72 @@ def copiers(users: Path | None, count: int, jobs: int, rate: float, **told: Any)
         raise Failed(f"{count} copiers need {2 * count} sockets: {words}; give a smaller --count", 1) from None
 
 
+@simulate.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where the server, or Locum, connects to this reader.")
+@click.option("--connect", metavar="HOST:PORT", help="Where this reader connects to.")
+@click.option("--rfideas", is_flag=True, help="It has the prompt of rf IDEAS and takes its commands.")
+@click.option(
+    "--pause",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a card waits for its answer.",
+)
+@click.argument("cards", nargs=-1, metavar="[CARD]...")
+def reader(listen: str | None, connect: str | None, rfideas: bool, pause: float, cards: tuple[str, ...]) -> None:
+    """A network card reader.
+
+    It swipes the cards one after the other, and says what it is told: beeps, errors, lights. Without cards, each line
+    of standard input is one.
+
+    Example: locum simulate reader --listen 127.0.0.1:7778 04A1C3F2 04A1C3F2
+    """
+    import sys
+
+    from appliance.config.addresses import with_port
+    from appliance.simulator.reader import Reader, connected, play
+
+    if (listen is None) == (connect is None):
+        raise Failed("give either --listen HOST:PORT or --connect HOST:PORT", 2)
+    option, text = ("--connect", connect) if connect is not None else ("--listen", listen or "")
+    try:
+        address, port = with_port(text)
+    except ValueError as error:
+        raise Failed(f"{option} {text} {error}", 2) from None
+    swiped = cards or (line.strip() for line in sys.stdin)
+    try:
+        with connected(address, port, listens=connect is None) as line:
+            click.echo("connected")
+            play(line, Reader(click.echo, rfideas=rfideas), swiped, pause)
+    except OSError as error:
+        raise Failed(f"{option} {text}: {error.strerror or error}; is it the right address?", 1) from None
+
+
+def _metered(told: dict[str, Any], count: int, jobs: int, rate: float) -> int:
+    """Copiers with page meters. Raises Failed."""
+    from twisted.internet.error import CannotListenError
+
+    from appliance.config.addresses import with_port
+    from appliance.simulator.metered import run_metered
+
+    if told["terminal"] is not None or told["host"] is not None:
+        raise Failed("give one of --terminal, --radius and --meters", 2)
+    try:
+        address, port = with_port(told["meters"])
+    except ValueError as error:
+        raise Failed(f"--meters {told['meters']} {error}", 2) from None
+    given = click.get_current_context().get_parameter_source("jobs") is not click.core.ParameterSource.DEFAULT
+    how: dict[str, Any] = {"count": count, "jobs": jobs if given else 0, "rate": rate}
+    try:
+        return run_metered(
+            address, port, **how, community=told["community"].encode(), plain=told["plain"], say=click.echo
+        )
+    except CannotListenError as error:
+        words = getattr(error.socketError, "strerror", None) or error.socketError
+        raise Failed(f"--meters {told['meters']}: cannot listen ({words}); is another port free?", 1) from None
+
+
 def _target(told: dict[str, Any]) -> AnyTarget:
     """What the copiers speak to. Raises Failed, LabError."""
     from appliance.simulator.copier import Target
@@ -263,7 +336,7 @@ def _target(told: dict[str, Any]) -> AnyTarget:
     from appliance.simulator.terminal import TerminalTarget
 
     if (told["terminal"] is None) == (told["host"] is None):
-        raise Failed("give either --terminal HOST:PORT or --radius HOST", 2)
+        raise Failed("give either --terminal HOST:PORT or --radius HOST (or --meters HOST:PORT)", 2)
     if told["host"] is not None:
         if told["secret_file"] is None:
             raise Failed("--radius needs --secret-file; name a file with the secret", 2)

@@ -3,6 +3,7 @@
 The code is hashed here, in the command; neither the appliance nor a file ever has it.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import click
 from appliance.cli.common import Failed, appliance_options, devices_option, message_of, say_devices, which_devices
 from appliance.cli.questions import is_a_person
 from appliance.client import ClientError, ask, is_running
-from appliance.state_dir import StateDirError, keep_unlock_hash, unlock_hash
+from appliance.state_dir import UNLOCK_CARD_NAME, UNLOCK_CODE_NAME, StateDirError, keep_unlock_hash, unlock_hash
 
 SHORTEST_CODE, LONGEST_CODE = 6, 64
+_CARD = re.compile(r"[!-~]{4,64}")
+_card_option = click.option("--card", is_flag=True, help="The unlock card of card readers, not the code.")
 _WORDS = {"once": "for one session", "until-restored": "until the connection is restored"}
 
 
@@ -61,39 +64,41 @@ def unlock_code() -> None:
 
 @unlock_code.command("set")
 @appliance_options
-def set_code(state_dir: Path) -> None:
-    """Set the unlock code.
+@_card_option
+def set_code(state_dir: Path, card: bool) -> None:
+    """Set the unlock code, or with --card the unlock card of card readers.
 
-    It is asked for twice; where standard input is no terminal, one line is read from it. It has at least 6 characters,
-    and only a hash of it is kept.
+    It is asked for twice; where standard input is no terminal, one line is read from it. A code has at least 6
+    characters; of a card its number is given, as the readers have it. Only a hash of it is kept.
 
     Example: locum unlock-code set
     """
-    code = _read_code()
+    code = _read_code(card)
     from proxy.net.codes import hash_code
 
-    _keep(state_dir, hash_code(code))
-    _tell(state_dir, "set", "The unlock code is set.")
+    _keep(state_dir, hash_code(code), card)
+    _tell(state_dir, "set", f"The {_what(card)} is set.", card)
 
 
 @unlock_code.command("clear")
 @appliance_options
-def clear_code(state_dir: Path) -> None:
-    """Forget the unlock code.
+@_card_option
+def clear_code(state_dir: Path, card: bool) -> None:
+    """Forget the unlock code, or with --card the unlock card.
 
-    Nobody can unlock a device until another is set; what is unlocked stays so.
+    Nobody can unlock a device with it until another is set; what is unlocked stays so.
 
     Example: locum unlock-code clear
     """
     try:
-        was_set = bool(unlock_hash(state_dir))
+        was_set = bool(unlock_hash(state_dir, _file(card)))
     except StateDirError:
         was_set = True  # whatever it is, it is no code any more
     if not was_set:
-        click.echo("No unlock code was set.")
+        click.echo(f"No {_what(card)} was set.")
         return
-    _keep(state_dir, "")
-    _tell(state_dir, "cleared", "The unlock code is forgotten.")
+    _keep(state_dir, "", card)
+    _tell(state_dir, "cleared", f"The {_what(card)} is forgotten.", card)
 
 
 @unlock_code.command("allow")
@@ -109,16 +114,32 @@ def allow(state_dir: Path) -> None:
     click.echo(message_of(answer) or "Codes can be tried again.")
 
 
-def _read_code() -> str:
+def _what(card: bool) -> str:
+    return "unlock card" if card else "unlock code"
+
+
+def _file(card: bool) -> str:
+    return UNLOCK_CARD_NAME if card else UNLOCK_CODE_NAME
+
+
+def _read_code(card: bool) -> str:
     """The code from a person, asked twice, or from standard input. Raises Failed."""
     if is_a_person():
-        code = click.prompt("Unlock code", hide_input=True, confirmation_prompt="Once more", err=True)
+        asked = "Number of the unlock card" if card else "Unlock code"
+        code = click.prompt(asked, hide_input=True, confirmation_prompt="Once more", err=True)
     else:
         try:
             code = (sys.stdin.readline() if sys.stdin is not None else "").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise Failed("the code on standard input is not UTF-8; write it in UTF-8", 2) from None
-    return check_code(code)
+    return check_card(code) if card else check_code(code)
+
+
+def check_card(number: str) -> str:
+    """The number of a card as readers' cards are compared. Raises Failed."""
+    if not _CARD.fullmatch(number):
+        raise Failed("a card number has 4 to 64 characters and no blanks; write it as the reader gives it", 2)
+    return number.upper()
 
 
 def check_code(code: str) -> str:
@@ -131,20 +152,20 @@ def check_code(code: str) -> str:
     return code
 
 
-def _keep(state_dir: Path, hash: str) -> None:
+def _keep(state_dir: Path, hash: str, card: bool) -> None:
     try:
-        keep_unlock_hash(state_dir, hash)
+        keep_unlock_hash(state_dir, hash, _file(card))
     except StateDirError as problem:
         raise Failed(str(problem)) from None
 
 
-def _tell(state_dir: Path, changed: str, done: str) -> None:
+def _tell(state_dir: Path, changed: str, done: str, card: bool) -> None:
     """Let the running appliance know; without one it is read at the next start."""
     if not is_running(state_dir):
         click.echo(f"{done} Locum does not run; it takes note when it starts.")
         return
     try:
-        answer = ask(state_dir, "unlock-code", changed=changed)
+        answer = ask(state_dir, "unlock-code", changed=changed, **({"card": True} if card else {}))
     except ClientError as problem:
         raise Failed(f"it is kept, but the running Locum did not take note ({problem}); restart it") from None
     click.echo(message_of(answer) or done)

@@ -35,6 +35,14 @@ def literal(text: str) -> str:
         raise ValueError("is not an IP address; write for example 10.7.0.31 or fd00::31") from None
 
 
+def with_port(text: str) -> tuple[str, int]:
+    """An IP address and a port, as 10.0.0.5:7778 or [fd00::5]:7778. ValueError says what is wrong and what to do."""
+    found = re.fullmatch(r"([^:]+|\[[^]]*\]):([0-9]{1,5})", text)
+    if found is None or not 1 <= int(found[2]) <= 65535:
+        raise ValueError("is not an address with its port; write for example 10.0.0.5:7778 or [fd00::5]:7778")
+    return literal(found[1]), int(found[2])
+
+
 def network(text: str) -> Network:
     """A network or a single address. ValueError says what is wrong and what to do."""
     bare = text.replace("[", "").replace("]", "")

@@ -11,6 +11,7 @@ from appliance.config.values import (
     ListenConfig,
     MetricsConfig,
     RadiusListenConfig,
+    ReaderConfig,
     TerminalListenConfig,
 )
 
@@ -24,12 +25,14 @@ def judge(
     reader: Reader,
     raw: tables.Document,
     listens: list[ListenConfig | None],
+    beside: list[ReaderConfig | None],
     devices: list[DeviceConfig | None],
     metrics: MetricsConfig | None,
 ) -> None:
     """Note what is wrong between the tables; those that are None have mistakes of their own."""
     for key, what in (("upstream", "an Application Server"), ("listen", "an address where devices reach Locum")):
-        if not getattr(raw, key) and not reader.problems:
+        there = getattr(raw, key) or (key == "listen" and raw.reader)
+        if not there and not reader.problems:
             reader.problem((), f"there is no [[{key}]]; add one: {what}")
     named = [(table.get("name"), (*at, "name")) for table, at in each(raw.upstream, "upstream")]
     checks.unique(reader, "upstream name", [(name, at) for name, at in named if isinstance(name, str)])
@@ -40,16 +43,28 @@ def judge(
     checks.unique(reader, "device id", [(device.id, (*at, "id")) for device, at in known])
     pinned = [(device.address, (*at, "address")) for device, at in known if device.address is not None]
     checks.unique(reader, "device address", list(pinned))
-    _ports(reader, listens, metrics)
+    readers = [(each.device, ("reader", index, "device")) for index, each in enumerate(beside) if each is not None]
+    checks.unique(reader, "reader's device", list(readers))
+    _ports(reader, listens, beside, metrics)
 
 
-def _ports(reader: Reader, listens: list[ListenConfig | None], metrics: MetricsConfig | None) -> None:
+def _ports(
+    reader: Reader,
+    listens: list[ListenConfig | None],
+    beside: list[ReaderConfig | None],
+    metrics: MetricsConfig | None,
+) -> None:
     """Two listeners cannot have the same port of the same address, or of all addresses; UDP and TCP are apart."""
     taken: list[tuple[str, tuple[str, int], int]] = []
     wanted: list[tuple[str, list[tuple[str, int]], KeyPath]] = [
         (listen.bind, _used(listen), ("listen", index, "bind"))
         for index, listen in enumerate(listens)
         if listen is not None
+    ]
+    wanted += [
+        (each.bind, [("tcp", each.port)], ("reader", index, "listen"))
+        for index, each in enumerate(beside)
+        if each is not None
     ]
     if metrics is not None:
         wanted.append((metrics.bind, [("tcp", metrics.port)], ("metrics", "port")))

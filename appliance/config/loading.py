@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from appliance.config import between, listeners, sections, tables, upstreams, zones
+from appliance.config import between, listeners, management, readers, sections, snmp, tables, upstreams, zones
 from appliance.config.lines import Lines, scan
 from appliance.config.reading import Reader, printable
 from appliance.config.values import Config, ConfigError, Problem
@@ -113,12 +113,19 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
     found = [upstreams.upstream(reader, table, at, window) for table, at in between.each(raw.upstream, "upstream")]
     dialects = {table["name"]: table.get("dialect") for table in raw.upstream if isinstance(table.get("name"), str)}
     listens = [listeners.listen(reader, table, at, dialects) for table, at in between.each(raw.listen, "listen")]
+    beside = [readers.reader(reader, table, at, dialects) for table, at in between.each(raw.reader, "reader")]
     devices = [sections.device(reader, table, at, offline) for table, at in between.each(raw.device, "device")]
+    meters = snmp.snmp(
+        reader,
+        raw.snmp,
+        [(each, *written) for each, written in zip(devices, between.each(raw.device, "device"), strict=True)],
+    )
+    managed = management.management(reader, raw.snmp or {}, meters, dialects)
     metrics = sections.metrics(reader, raw.metrics, ("metrics",))
     alerts = sections.alerts(reader, raw.alerts, ("alerts",))
     ledger = sections.ledger(reader, raw.ledger, ("ledger",))
     inline = sections.inline(reader, raw.inline, ("inline",))
-    between.judge(reader, raw, listens, devices, metrics)
+    between.judge(reader, raw, listens, beside, devices, metrics)
     if inline is not None:
         between.judge_in_line(reader, listens)
     radius = sections.radius(reader, raw.radius, ("radius",))
@@ -130,7 +137,7 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
         name=appliance.name,
         state_dir=reader.file.parent / appliance.state_dir,
         upstreams=tuple(item for item in found if item is not None),
-        listens=tuple(item for item in listens if item is not None),
+        listens=tuple(item for item in (*listens, *beside) if item is not None),
         offline=offline,
         devices=tuple(item for item in devices if item is not None),
         radius=radius,
@@ -138,6 +145,8 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
         metrics=metrics,
         ledger=ledger,
         inline=inline,
+        snmp=meters,
+        management=managed,
     )
 
 

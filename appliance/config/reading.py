@@ -19,7 +19,7 @@ from appliance.config.values import Problem
 
 S = TypeVar("S", bound=Struct)
 
-_SECRET_KEYS = frozenset({"secret", "password", "token"})
+_SECRET_KEYS = frozenset({"secret", "password", "token", "community", "auth_key", "priv_key"})
 
 
 class Reader:

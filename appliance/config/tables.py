@@ -99,6 +99,8 @@ class Document(Struct):
     metrics: Table | None = None
     ledger: Table = field(default_factory=dict)
     inline: Table | None = None
+    reader: Tables = field(default_factory=list)
+    snmp: Table | None = None
 
 
 class Appliance(Struct):
@@ -171,6 +173,25 @@ class TerminalListen(Struct):
     tls: Table | None = None
 
 
+Endpoint = Annotated[str, _text("an address with its port", "10.0.0.5:7778")]
+
+
+class CardReader(Struct):
+    device: Text
+    upstream: Name
+    listen: Endpoint
+    records_to: Name | None = None
+    address: Bind | None = None
+    port: Port | None = None
+    connects: Flag = False
+    server: Endpoint | None = None
+    commands: Annotated[
+        Literal["auto", "plain", "rfideas"],
+        Meta(description='"auto", "plain" or "rfideas"', examples=['"auto"']),
+    ] = "auto"
+    session_idle: Annotated[Duration, _duration("5s", "1h", "60s")] = Duration(60.0)
+
+
 class UpstreamTls(Struct):
     ca_file: File | None = None
     certificate_file: File | None = None
@@ -232,6 +253,117 @@ class Device(Struct):
     ) = None
     printer: Text | None = None
     offline: Table = field(default_factory=dict)
+    snmp: Table | None = None
+
+
+SnmpVersion = Annotated[Literal["1", "2c", "3"], Meta(description='"1", "2c" or "3"', examples=['"2c"'])]
+Auth = Annotated[
+    Literal["none", "md5", "sha1", "sha224", "sha256", "sha384", "sha512"],
+    Meta(description='"none", "md5", "sha1", "sha224", "sha256", "sha384" or "sha512"', examples=['"sha256"']),
+]
+Priv = Annotated[
+    Literal["none", "des", "aes128", "aes192", "aes256"],
+    Meta(description='"none", "des", "aes128", "aes192" or "aes256"', examples=['"aes128"']),
+]
+
+
+class DeviceSnmp(Struct):
+    address: Bind | None = None
+    port: Port = 161
+    version: SnmpVersion = "2c"
+    community: SecretText | None = None
+    community_file: File | None = None
+    user: Text | None = None
+    auth: Auth = "none"
+    auth_key: SecretText | None = None
+    auth_key_file: File | None = None
+    priv: Priv = "none"
+    priv_key: SecretText | None = None
+    priv_key_file: File | None = None
+
+
+class Snmp(Struct):
+    version: SnmpVersion = "2c"
+    community: SecretText | None = None
+    community_file: File | None = None
+    user: Text | None = None
+    auth: Auth = "none"
+    auth_key: SecretText | None = None
+    auth_key_file: File | None = None
+    priv: Priv = "none"
+    priv_key: SecretText | None = None
+    priv_key_file: File | None = None
+    in_session: Annotated[Duration, _duration("1s", "5m", "5s")] = Duration(5.0)
+    otherwise: Annotated[Duration, _duration("10s", "1d", "5m")] = Duration(300.0)
+    meters_file: File | None = None
+    agent: Table | None = None
+    proxy: Table | None = None
+    traps: Table | None = None
+
+
+ManagedAuth = Annotated[
+    Literal["sha224", "sha256", "sha384", "sha512"],
+    Meta(description='"sha224", "sha256", "sha384" or "sha512"', examples=['"sha256"']),
+]
+ManagedPriv = Annotated[
+    Literal["aes128", "aes192", "aes256"],
+    Meta(description='"aes128", "aes192" or "aes256"', examples=['"aes128"']),
+]
+Endpoints = Annotated[
+    str | list[str], Meta(description="an address with its port, or a list", examples=['"10.0.0.9:162"'])
+]
+
+
+class SnmpAgent(Struct):
+    bind: Bind = "0.0.0.0"
+    port: Port = 161
+    user: Text | None = None
+    auth: ManagedAuth = "sha256"
+    auth_key: SecretText | None = None
+    auth_key_file: File | None = None
+    priv: ManagedPriv = "aes128"
+    priv_key: SecretText | None = None
+    priv_key_file: File | None = None
+    community: SecretText | None = None
+    community_file: File | None = None
+    notify: Endpoints = field(default_factory=list)
+    notify_version: Annotated[Literal["3", "2c"], Meta(description='"3" or "2c"', examples=['"3"'])] = "3"
+
+
+class SnmpProxy(Struct):
+    copiers: Tables
+    bind: Bind = "0.0.0.0"
+    user: Text | None = None
+    auth: ManagedAuth = "sha256"
+    auth_key: SecretText | None = None
+    auth_key_file: File | None = None
+    priv: ManagedPriv = "aes128"
+    priv_key: SecretText | None = None
+    priv_key_file: File | None = None
+    community: SecretText | None = None
+    community_file: File | None = None
+    max_age: Annotated[Duration, _duration("0s", "1d", "30s")] = Duration(30.0)
+    when_silent: Annotated[
+        Literal["last-reading", "nothing"],
+        Meta(description='"last-reading" or "nothing"', examples=['"last-reading"']),
+    ] = "last-reading"
+    writes: Flag = False
+
+
+class ProxiedCopier(Struct):
+    device: Text
+    port: Port
+    bind: Bind | None = None
+
+
+class SnmpTraps(Struct):
+    server: Endpoint
+    upstream: Name
+    bind: Bind = "0.0.0.0"
+    port: Port = 162
+    community: SecretText | None = None
+    community_file: File | None = None
+    most: Annotated[int, _number(1, 1_000_000, 10_000)] = 10_000
 
 
 class Radius(Struct):
@@ -304,7 +436,7 @@ UPSTREAMS: dict[str, type[Struct]] = {
 }
 LISTENS: dict[str, type[Struct]] = {"radius": RadiusListen, "terminal": TerminalListen}
 
-LATER_SECTIONS = ("reader", "snmp", "console")
+LATER_SECTIONS = ("console",)
 """Sections that later versions have; each is an error of its own kind here."""
 
 WHOLE_UPSTREAM = ("delay", "recover_after", "drain_window", "unknown_username", "max_outage_hours")

@@ -10,6 +10,9 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from proxy.metering.agents import Agent
+from proxy.snmp.settings import Access, ProxySettings, TrapSettings
+
 MessageAuthenticatorRule = Literal["auto", "true", "false"]
 
 
@@ -158,6 +161,27 @@ class TerminalListenConfig(ListenConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderConfig(ListenConfig):
+    """A network card reader beside the copier `device`; Locum listens on `bind` and `port`.
+
+    `connects` False: for the server, which may come from `server` ("": from anywhere), and Locum connects on to the
+    reader at `address` and `reader_port`. True: for the reader, which may come from `address` ("": from anywhere), and
+    Locum connects on to `server` and `server_port`. `rfideas`: whether it takes the commands of rf IDEAS; None: once
+    it shows so. `session_idle` in seconds.
+    """
+
+    device: str
+    port: int
+    connects: bool = False
+    address: str = ""
+    reader_port: int = 0
+    server: str = ""
+    server_port: int = 0
+    session_idle: float = 60.0
+    rfideas: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OfflineConfig:
     """The rules while the server is away; `delay` and `card_memory` in seconds, no limit where it is None."""
 
@@ -251,6 +275,57 @@ class InlineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SnmpConfig:
+    """Whose page meters are read: `agents` by device, every `in_session` seconds while somebody is there, else every
+    `otherwise`. `meters`: the admin's own table of meters as text, "" where there is none.
+    """
+
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    in_session: float = 5.0
+    otherwise: float = 300.0
+    meters: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnmpAgentConfig:
+    """Locum's own agent. `notify`: addresses and ports that are told of alarms, by SNMPv3 or (`notify_v3` False) 2c."""
+
+    bind: str
+    port: int
+    access: Access
+    notify: tuple[tuple[str, int], ...] = ()
+    notify_v3: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SnmpProxyConfig:
+    """The SNMP proxy. `copiers`: device, and the address and port where it is asked."""
+
+    access: Access
+    settings: ProxySettings
+    copiers: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnmpTrapsConfig:
+    """Where copiers' traps are taken, and the upstream whose state decides whether they are forwarded."""
+
+    bind: str
+    port: int
+    upstream: str
+    settings: TrapSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementConfig:
+    """What of SNMP is towards the management side."""
+
+    agent: SnmpAgentConfig | None = None
+    proxy: SnmpProxyConfig | None = None
+    traps: SnmpTrapsConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration. `digest` is "sha256:" and the hexadecimal SHA-256 of the file's bytes."""
 
@@ -267,3 +342,5 @@ class Config:
     metrics: MetricsConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
     inline: InlineConfig | None = None
+    snmp: SnmpConfig | None = None
+    management: ManagementConfig = ManagementConfig()

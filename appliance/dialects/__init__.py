@@ -11,7 +11,7 @@ from appliance.dialects.base import Dialect, Listening, Parts, Port
 __all__ = ["GROUP", "Dialect", "Listening", "Parts", "Port", "dialect"]
 
 GROUP = "locum.dialects"
-OURS = ("radius", "terminal", "papercut")
+OURS = ("radius", "terminal", "papercut", "cardreader")
 
 
 @cache

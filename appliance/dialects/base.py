@@ -16,6 +16,7 @@ from appliance.config import Config, ListenConfig, UpstreamConfig
 from proxy.commands import Command, Tls
 from proxy.events import Channel, Flow, Moment
 from proxy.link import Link
+from proxy.metering import Metered, NoMeters
 from proxy.site import Site
 from proxy.tally import Tally
 from proxy.upstream import Subscriber, Upstream
@@ -56,6 +57,7 @@ class Listening:
 class Parts:
     """What dialects are given to build with. `memories`: what follows a prefix in the keys of remembered facts;
     `memory`: the value of one; `hash_of`: the hash of a ledger entry; `key` is this installation's own and secret.
+    `metered`: the page meters of a copier, by its device and the upstream that takes its jobs.
     """
 
     config: Config
@@ -67,6 +69,7 @@ class Parts:
     hash_of: Callable[[int], bytes | None]
     key: bytes = field(repr=False)
     proxy_state: bytes = b""
+    metered: Callable[[str, Upstream], Metered] = lambda device, records_to: NoMeters()
 
     def fingerprint(self, told: bytes) -> str:
         """A name for (address, secret, ...) that gives nothing away: a ledger may leave the house."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from appliance.config import Config, ListenConfig, RadiusListenConfig, TerminalListenConfig
+from appliance.config import Config, ListenConfig, RadiusListenConfig, ReaderConfig, TerminalListenConfig
 
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -36,6 +36,8 @@ def diverted(config: Config) -> list[Diverted]:
     """What is Locum's, by the configuration. Raises NotResolved."""
     found: list[Diverted] = []
     for listen in config.listens:
+        if isinstance(listen, ReaderConfig):
+            continue  # reached at Locum's own address
         version = ip_address(listen.bind).version
         servers = tuple(each for each in servers_of(config, listen) if ip_address(each).version == version)
         clients = _clients(listen, version)

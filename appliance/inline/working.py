@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from appliance.config import Config, InlineConfig, ListenConfig, RadiusListenConfig
+from appliance.config import Config, InlineConfig, ListenConfig, RadiusListenConfig, ReaderConfig
 from appliance.inline.bypass import Bypass
 from appliance.inline.diverted import EVERYWHERE
 from appliance.inline.pulse import Pulse
@@ -50,6 +50,7 @@ class Working:
             guarded = [
                 Guarded(upstreams[name].link, address, _clients(listen, ip_address(address).version))
                 for listen in config.listens
+                if not isinstance(listen, ReaderConfig)
                 for name in dict.fromkeys((listen.upstream, listen.records_to))
                 for address in addresses_of(name)
             ]

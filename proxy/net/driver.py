@@ -22,6 +22,7 @@ from proxy.commands import (
     Connect,
     Keep,
     Open,
+    ReadMeters,
     Send,
     SendFrame,
     Side,
@@ -58,7 +59,7 @@ from proxy.net.listening import allow_many_files
 from proxy.net.packets import FramePort
 from proxy.net.streams import Streams
 from proxy.net.transparent import ANOTHER_PORT
-from proxy.net.udp import DevicePort, ServerPort
+from proxy.net.udp import LARGEST, DevicePort, ServerPort
 from proxy.net.writer import Result, Store, Writer
 from storage.answers import Outcome
 from storage.errors import StorageError
@@ -119,6 +120,7 @@ class Driver:
         self.flows: list[Flow] = []
         self.bugs = 0
         self.unkept = 0
+        self.read_meters: Callable[[ReadMeters], None] = lambda command: None
         self._reactor = reactor
         self._tell = tell
         self._alarm = alarm
@@ -135,13 +137,17 @@ class Driver:
             allow_many_files()  # a socket for each device that is relayed
         self._lost: Counter[str] = Counter()
 
-    def listen(self, channel: Channel, flow: Flow, address: str, port: int) -> None:
-        """Open a port for devices; it is read from `start` on. Raises OSError if it cannot be bound."""
+    def listen(self, channel: Channel, flow: Flow, address: str, port: int, largest: int = LARGEST) -> None:
+        """Open a port for devices; it is read from `start` on, `largest` octets of a datagram. Raises OSError if it
+        cannot be bound.
+        """
 
         def received(data: bytes, peer: tuple[str, int, str]) -> None:
             self.dispatch(flow, Received(channel, peer, data, this_moment()))
 
-        self._device_ports[channel] = DevicePort(self._reactor, address, port, received, transparent=self._transparent)
+        self._device_ports[channel] = DevicePort(
+            self._reactor, address, port, received, transparent=self._transparent, largest=largest
+        )
 
     def listen_stream(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None = None) -> None:
         """Open a port for devices' streams; connections are taken from `open_for_devices` on. Raises OSError if it
@@ -208,6 +214,8 @@ class Driver:
                 self._told(command)
             elif isinstance(command, SendFrame | WatchFrames):
                 self._frame(command)
+            elif isinstance(command, ReadMeters):
+                self.read_meters(command)
 
     def close(self) -> None:
         """Close every port and stream; nothing is read any more."""
@@ -283,7 +291,9 @@ class Driver:
             self.dispatch(flow, Refused(channel, text, this_moment()))
 
         try:
-            port = ServerPort(self._reactor, command.address, command.port, received, refused, command.source)
+            port = ServerPort(
+                self._reactor, command.address, command.port, received, refused, command.source, command.largest
+            )
         except OSError as error:
             # What is sent on it goes nowhere, as if the network had lost it.
             self._lost["not-sent"] += 1

@@ -98,10 +98,12 @@ class DevicePort(_Port):
         received: Callable[[bytes, Peer], None],
         *,
         transparent: bool = False,
+        largest: int = LARGEST,
     ) -> None:
         family = family_of(address)
         super().__init__(reactor, family)
         self._received = received
+        self._largest = largest
         self._v6 = family == socket.AF_INET6
         self._wildcard = ip_address(address.partition("%")[0]).is_unspecified
         try:
@@ -127,10 +129,10 @@ class DevicePort(_Port):
         for _ in range(READ_AT_ONCE):
             try:
                 if self._wildcard:
-                    data, ancillary, _, source = self._socket.recvmsg(LARGEST, SPACE)
+                    data, ancillary, _, source = self._socket.recvmsg(self._largest, SPACE)
                     peer = (source[0], source[1], self._local(ancillary))
                 else:
-                    data, source = self._socket.recvfrom(LARGEST)
+                    data, source = self._socket.recvfrom(self._largest)
                     peer = (source[0], source[1], "")
             except BlockingIOError:
                 return
@@ -180,9 +182,11 @@ class ServerPort(_Port):
         received: Callable[[bytes], None],
         refused: Callable[[str], None],
         source: Source | None = None,
+        largest: int = LARGEST,
     ) -> None:
         super().__init__(reactor, family_of(address))
         self.elsewhere = False
+        self._largest = largest
         self._received = received
         self._refused = refused
         self._to = (address, port)
@@ -195,7 +199,7 @@ class ServerPort(_Port):
     def doRead(self) -> None:
         for _ in range(READ_AT_ONCE):
             try:
-                data = self._socket.recv(LARGEST)
+                data = self._socket.recv(self._largest)
             except BlockingIOError:
                 return
             except OSError as error:

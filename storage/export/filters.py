@@ -26,7 +26,7 @@ ALL_DEVICES = "*"
 Condition = tuple[str, tuple[str | int, ...]]
 
 _LISTED = "SELECT value FROM json_each(?)"
-_HAVE_DEVICE = ("jobs", "accounting", "logins", "logouts", "unlocks", "drills", "meters", "quarantine")
+_HAVE_DEVICE = ("jobs", "accounting", "logins", "logouts", "unlocks", "drills", "meters", "quarantine", "traps")
 
 
 class WrongFilter(StorageError):
@@ -153,6 +153,7 @@ def _devices(filters: Filters) -> Iterator[Condition]:
         f"SELECT seq FROM deliveries WHERE record IN (SELECT seq FROM {table} WHERE device IN ({_LISTED}))"
         for table in ("jobs", "accounting")
     ]
+    parts.append(f"SELECT seq FROM trap_forwards WHERE trap IN (SELECT seq FROM traps WHERE device IN ({_LISTED}))")
     yield f"seq IN ({' UNION ALL '.join(parts)})", (json.dumps([*filters.devices, ALL_DEVICES]),) * len(parts)
 
 

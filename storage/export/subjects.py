@@ -85,6 +85,8 @@ SUBJECTS = (
     Subject("app_log", "Lines that an admin should read.", "app_log", _CARD),
     Subject("meters", "Readings of page meters.", "meters"),
     Subject("quarantine", "What could not be read as a record; without its bytes.", "quarantine"),
+    Subject("traps", "SNMP traps and informs of devices; without their bytes.", "traps"),
+    Subject("trap_forwards", "What became of traps at the server.", "trap_forwards"),
     Subject("notes", "Starts, stops, what was done by hand, and whatever else belongs here.", "notes", ("user",)),
 )
 

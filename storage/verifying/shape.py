@@ -11,11 +11,11 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
-from storage import copies, migrations, schema_1, schema_2, schema_3, views
+from storage import copies, migrations, schema_1, schema_2, schema_3, schema_4, views
 from storage.verifying.findings import Broken, Wrong
 
-_STEPS = (schema_1.statements, schema_2.statements, schema_3.statements)
-_EVIDENCE = (schema_1.EVIDENCE, schema_2.EVIDENCE, schema_3.EVIDENCE)
+_STEPS = (schema_1.statements, schema_2.statements, schema_3.statements, schema_4.statements)
+_EVIDENCE = (schema_1.EVIDENCE, schema_2.EVIDENCE, schema_3.EVIDENCE, schema_4.EVIDENCE)
 _WHOLE = {"ledger", "backup"}
 _KINDS = ("backup", "archive", "export")
 _COUNTING = ("outbox_in", "outbox_out", "outbox_moved")

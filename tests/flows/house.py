@@ -164,7 +164,7 @@ class House:
                 self.moment(),
                 self.hash,
             )
-        self._hands = by_hand.DeviceHands(self.assembly, self, lambda: self.hash).handlers()
+        self._hands = by_hand.DeviceHands(self.assembly, self, lambda name: self.hash).handlers()
         self.ledger.commit(self.assembly.notes)
         self.tally, self.site = self.assembly.tally, self.assembly.site
         self.upstream = self.assembly.upstreams["hq"]

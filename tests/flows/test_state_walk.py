@@ -18,6 +18,7 @@ import pytest
 import proxy.dialects
 from appliance.control import Refusal
 from proxy.link import TABLE, Signal, State
+from tests.flows import test_state_walk_reader as readers
 from tests.flows.pairs import PairHouse
 
 Pair = tuple[str, str]
@@ -457,7 +458,7 @@ def test_what_is_listed_can_happen() -> None:
 
 def test_every_dialect_that_is_built_is_walked() -> None:
     built = {module.name for module in pkgutil.iter_modules(proxy.dialects.__path__)}
-    assert {dialect for pair in PAIRS for dialect in pair} == built
+    assert {dialect for pair in (*PAIRS, *readers.PAIRS) for dialect in pair} == built
 
 
 def test_the_links_table_is_complete() -> None:

@@ -43,7 +43,7 @@ def test_a_person_is_told_what_was_checked_by_which_key_and_what_it_does_not_pro
     status, out, err = said(capsys, ledger)
     assert (status, err) == (0, "")
     assert out.splitlines()[0] == f"{ledger}: nothing is wrong"
-    assert "23 entries (schema 3)" in out
+    assert "23 entries (schema 4)" in out
     key = base64.b64encode(SIGNER.public_key).decode()
     signed = "Signed through entry 22, 2026-11-22T10:16:23.120Z: 3 checkpoints"
     assert f"{signed}, key {key}, installation {SIGNER.installation}." in out

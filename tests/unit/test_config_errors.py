@@ -99,8 +99,8 @@ CASES = {
         'dialect must be "radius", "terminal" or "papercut"',
     ),
     "section to come": (
-        SMALL + "[snmp]\nport = 161\n", 16,
-        "this version does not have [snmp] yet; remove the section",
+        SMALL + "[console]\nport = 443\n", 16,
+        "this version does not have [console] yet; remove the section",
     ),
     "no limit of none": (
         SMALL + "[offline]\nmax_pages_per_card = 0\n", 17,

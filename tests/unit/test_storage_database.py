@@ -57,6 +57,7 @@ def test_a_new_ledger_belongs_to_its_owner_alone_and_says_what_it_is(path: Path)
             "001 first_ledger",
             "002 unlocking_and_drills",
             "003 proof_and_meters",
+            "004 traps",
         ]
 
 

@@ -35,7 +35,7 @@ def read(path: Path, query: str) -> list[Any]:
 
 
 PLAIN = ("jobs", "accounting", "logins", "logouts", "outage_events", "unlocks", "drills", "deliveries", "app_log")
-PLAIN += ("meters", "quarantine", "notes")
+PLAIN += ("meters", "quarantine", "traps", "trap_forwards", "notes")
 
 
 def kinds(path: Path) -> dict[str, int]:

@@ -32,6 +32,8 @@ from storage.records import (
     Remember,
     Retry,
     Take,
+    Trap,
+    TrapForwarded,
     UnlockStep,
 )
 from tests.unit.storage_samples import NOW, job, login, mark, offline_login, step
@@ -77,6 +79,8 @@ ONE_OF_EACH = [
     UnlockStep(NOW, "KM-A4F-000123", "hq", "unlocked", "once"),
     DrillStep(NOW, "*", "start", NOW + 1_800_000, "a test", "root"),
     MeterReading(NOW, "copier-1", "total", 1200, NOW - 60_000, who="root"),
+    Trap(NOW, "copier-1", "10.7.0.31", "2c", "inform", b"0 octets"),
+    TrapForwarded(NOW, 14, "acknowledged"),
     Remember("proven/hq", "yes"),
     DeviceSeen(NOW, "KM-A4F-000123", "10.7.0.31", "radius", "hq"),
 ]
@@ -84,8 +88,8 @@ ONE_OF_EACH = [
 
 def test_a_batch_is_answered_in_order_and_numbered_without_gaps(ledger: Ledger) -> None:
     outcomes = ledger.commit(ONE_OF_EACH)
-    assert [stored(outcome).seq for outcome in outcomes] == [*range(1, 14), 0, 0]
-    assert ledger.head[0] == 13
+    assert [stored(outcome).seq for outcome in outcomes] == [*range(1, 16), 0, 0]
+    assert ledger.head[0] == 15
 
 
 def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -> None:
@@ -105,6 +109,8 @@ def test_every_entry_has_the_plain_row_of_its_kind(ledger: Ledger, path: Path) -
         "unlocks": [11],
         "drills": [12],
         "meters": [13],
+        "traps": [14],
+        "trap_forwards": [15],
     }
     known = {seq: (identifier, at) for seq, identifier, at in ask(path, "SELECT seq, id, recorded_at FROM entries")}
     assert all(known[seq] == (identifier, at) for found in rows.values() for seq, identifier, at in found)
@@ -418,7 +424,7 @@ def test_a_foreign_tool_reads_it_without_a_manual(ledger: Ledger, path: Path) ->
     assert shell("SELECT day, kind, pages FROM jobs_by_day") == "2026-11-22|copy|12"
     assert shell("SELECT device, pages FROM jobs_by_device") == "KM-A4F-000123|12"
     assert shell("SELECT seq, event, state FROM records_not_taken") == "2|start|waiting"
-    assert shell("SELECT count(*), min(seq) FROM outage_contents") == "8|6"
+    assert shell("SELECT count(*), min(seq) FROM outage_contents") == "10|6"
     assert shell("PRAGMA integrity_check") == "ok"
     assert "-- impressions" in shell("SELECT sql FROM sqlite_schema WHERE name = 'jobs'")
 

@@ -93,7 +93,7 @@ def rows_that_differ_from_their_entries(path: Path) -> list[tuple[str, int, str]
 def test_a_ledger_of_version_1_is_copied_then_migrated_and_everything_is_still_there(old: Path) -> None:
     ledger = Ledger.open(old, NOW)
     copy = old.with_name("ledger.db.schema-1-20261122T101503Z")
-    assert ledger.words == (f"the ledger was migrated from schema 1 to 3; as it was it is kept as {copy}",)
+    assert ledger.words == (f"the ledger was migrated from schema 1 to 4; as it was it is kept as {copy}",)
     assert ledger.head[0] == 7
     ledger.commit([UnlockStep(NOW, "d", "hq", "unlocked", "once"), DrillStep(NOW, "*", "start", NOW + 5, "t", "root")])
     assert isinstance(ledger.commit([job(5)])[0], Repeat)

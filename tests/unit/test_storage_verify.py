@@ -43,7 +43,7 @@ def test_what_was_written_verifies(ledger: Path) -> None:
     assert (report.entries, report.first, report.last, report.checkpoints) == (LAST, 1, LAST, 3)
     assert (report.signed_through, report.unsigned, report.erased, report.personal) == (22, 1, 0, 11)
     assert (report.key, report.key_source, report.installation) == (SIGNER.public_key, "file", SIGNER.installation)
-    assert (report.kind, report.version, report.remarks) == ("ledger", 3, ())
+    assert (report.kind, report.version, report.remarks) == ("ledger", 4, ())
     with closing(sqlite3.connect(ledger)) as book:
         assert bytes.fromhex(report.head) == book.execute("SELECT hash FROM entries WHERE seq = 23").fetchone()[0]
 
@@ -350,7 +350,7 @@ def test_a_table_of_evidence_that_is_gone_is_wrong(table: str, ledger: Path) -> 
     assert str(verify(ledger).wrong) == f"the file: the table {table} is missing"
     with closing(sqlite3.connect(ledger)) as book:
         book.execute(f"CREATE VIEW {table} AS SELECT * FROM away")
-    assert str(verify(ledger).wrong) == f"the file: the table {table} is not as schema 3 makes it"
+    assert str(verify(ledger).wrong) == f"the file: the table {table} is not as schema 4 makes it"
 
 
 def written(path: Path, signer: Signer, *batches: list[Keepable]) -> Path:

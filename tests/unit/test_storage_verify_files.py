@@ -232,7 +232,7 @@ def test_a_migrated_ledger_verifies_with_entries_of_every_version(tmp_path: Path
     book.commit([key_note(SIGNER), login(), Sign(NOW)])
     book.close()
     report = verify(path)
-    assert (report.wrong, report.version, report.signed_through) == (None, 3, 7)
+    assert (report.wrong, report.version, report.signed_through) == (None, 4, 7)
     tamper(path, "UPDATE deliveries SET unknown_card = 1")
     assert str(verify(path).wrong) == "row 5 of deliveries: unknown_card is 1, entry 5 says missing"
 

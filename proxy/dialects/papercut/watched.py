@@ -107,6 +107,11 @@ class WatchedUpstream(Upstream):
     def tries_first(self, now: float) -> bool:
         return any(host.steadiness.succeeding for host in self.hosts)
 
+    def doubted(self, at: Moment) -> list[Command]:
+        for host in self.hosts:
+            host.probe_now = True
+        return []
+
     # Calls
 
     @property

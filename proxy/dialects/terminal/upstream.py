@@ -158,6 +158,11 @@ class TerminalUpstream(Upstream):
     def unreachable(self, cause: str, at: Moment) -> list[Command]:
         return [] if self.hosts else self.contact_failed(cause, at)
 
+    def doubted(self, at: Moment) -> list[Command]:
+        for host in self.hosts:
+            host.probe_now = True
+        return []
+
     def configure(self, settings: Settings, at: Moment) -> list[Command]:
         """A reload. Another port, other TLS: everything known of the server counts no more."""
         before, self.settings = self.settings, settings

@@ -1,0 +1,1 @@
+"""SNMP by pysnmp on the reactor; the only place that imports it."""
