@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from appliance.inline import rules
+from appliance.inline import rules, tags
 from appliance.inline.kernel import Kernel, load_rules, set_setting, setting
 
 
@@ -146,24 +146,52 @@ class Route(_Step, tag="route"):
 
 
 class Rule(_Step, tag="rule"):
-    """Which packets look into a table."""
+    """Which packets look into a table. `leaving`: those that are to leave by the device, not those that come by it."""
 
     version: int
     table: int
     priority: int
     device: str
     mark: int | None = None
+    leaving: bool = False
 
     @property
     def words(self) -> str:
         mark = f" fwmark {self.mark:#x}" if self.mark is not None else ""
-        return f"ip -{self.version} rule add priority {self.priority} iif {self.device}{mark} lookup {self.table}"
+        which = f"{'oif' if self.leaving else 'iif'} {self.device}{mark}"
+        return f"ip -{self.version} rule add priority {self.priority} {which} lookup {self.table}"
 
     def take(self, kernel: Kernel) -> None:
-        kernel.rule("add", self.version, self.table, self.priority, self.device, self.mark)
+        kernel.rule("add", self.version, self.table, self.priority, self._which)
 
     def take_back(self, kernel: Kernel) -> None:
-        kernel.rule("del", self.version, self.table, self.priority, self.device, self.mark)
+        kernel.rule("del", self.version, self.table, self.priority, self._which)
+
+    @property
+    def _which(self) -> dict[str, str | int]:
+        which: dict[str, str | int] = {"oifname" if self.leaving else "iifname": self.device}
+        return which if self.mark is None else {**which, "fwmark": self.mark}
+
+
+class Tags(_Step, tag="tags"):
+    """The bridge takes VLAN tags off and puts them on."""
+
+    bridge: str
+
+    @property
+    def words(self) -> str:
+        hooks = zip(("ingress", "egress"), tags.PROGRAMS, strict=True)
+        filters = [
+            f"tc filter add dev {self.bridge} {hook} bpf direct-action  # {name}, {len(program)} instructions of eBPF"
+            for hook, (name, program) in hooks
+        ]
+        return "\n".join([f"tc qdisc add dev {self.bridge} clsact", *filters])
+
+    def take(self, kernel: Kernel) -> None:
+        kernel.attach(self.bridge, tags.PROGRAMS)
+
+    def take_back(self, kernel: Kernel) -> None:
+        kernel.detach(self.bridge)
 
 
 class Rules(_Step, tag="rules"):
@@ -182,4 +210,4 @@ class Rules(_Step, tag="rules"):
         load_rules(rules.without())
 
 
-Step = Setting | MakeBridge | Join | SetUp | Route | Rule | Rules
+Step = Setting | MakeBridge | Join | SetUp | Route | Rule | Tags | Rules

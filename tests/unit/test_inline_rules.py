@@ -104,7 +104,10 @@ def in_a_namespace(commands: str, stdin: str = "") -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("text", [bridge_rules(BRIDGE, FLOWS, MAC), router_rules(ROUTER, FLOWS)])
+@pytest.mark.parametrize(
+    "text",
+    [bridge_rules(BRIDGE, FLOWS, MAC), bridge_rules(BRIDGE, FLOWS, MAC, tags=False), router_rules(ROUTER, FLOWS)],
+)
 def test_the_kernel_takes_the_rules_again_and_again_and_lets_them_go(text: str) -> None:
     done = in_a_namespace(f"nft -f - <<A\n{text}A\nnft -f - <<A\n{text}A\nnft -f - <<A\n{without()}A\nnft list ruleset")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
