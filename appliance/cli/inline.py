@@ -16,7 +16,7 @@ import click
 
 from appliance.cli.common import Failed, config_option, json_option
 from appliance.cli.words import count
-from appliance.config import Config, load
+from appliance.config import Config, InlineConfig, load
 from appliance.inline import standing
 from appliance.inline.kernel import Kernel, KernelRefuses, kernel
 from appliance.inline.plan import plan as planned
@@ -47,6 +47,7 @@ def plan(config: Path) -> None:
     Example: locum inline plan
     """
     with _at_work(config) as (loaded, at_kernel):
+        _settings(loaded)
         stands = standing.standing(loaded.state_dir) is not None
         steps = planned(loaded, at_kernel)
         fatal = _say_problems(loaded, at_kernel, made_here=stands)
@@ -71,6 +72,7 @@ def up(config: Path, confirm: bool) -> None:
     Example: locum inline up --confirm
     """
     with _at_work(config) as (loaded, at_kernel):
+        _settings(loaded)
         _as_root()
         if not loaded.state_dir.is_dir():
             raise Failed(f"there is no state directory {loaded.state_dir}; start the appliance once, or run locum init")
@@ -121,9 +123,7 @@ def status(config: Path, as_json: bool) -> None:
     Example: locum inline status
     """
     with _at_work(config) as (loaded, at_kernel):
-        settings = loaded.inline
-        if settings is None:
-            raise Failed(f"{loaded.path} has no section [inline]", 2)
+        settings = _settings(loaded)
         stood = standing.standing(loaded.state_dir)
         interfaces = [settings.copier_side, settings.server_side]
         if settings.mode == "bridge":
@@ -145,6 +145,12 @@ def _at_work(config: Path) -> Iterator[tuple[Config, Kernel]]:
             yield loaded, at_kernel
     except KernelRefuses as error:
         raise Failed(str(error)) from error
+
+
+def _settings(loaded: Config) -> InlineConfig:
+    if loaded.inline is None:
+        raise Failed(f"{loaded.path} has no section [inline]; see docs/inline.md", 2)
+    return loaded.inline
 
 
 def _as_root() -> None:
