@@ -245,6 +245,8 @@ def _out(flows: Sequence[Diverted], tags: bool) -> Iterator[str]:
         yield f"{ip} daddr {servers} {to_far} {as_mac} counter accept"
         yield f"{ip} saddr {servers} {as_far} {to_mac} counter accept"
         yield f"{to_mac} {as_mac} counter accept"
+    # The kernel would forward the stations' multicast, which is on the other side already.
+    yield "ip6 daddr ff00::/8 drop"
     yield "counter"
 
 

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,12 +26,11 @@ Instruction = tuple[int, int, int, int, int]
 
 DOT1Q = 0x8100
 
-_CALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "armv7l": 386, "armv6l": 386, "i686": 357}
-"""Of bpf(2), by machine; all of them little-endian."""
+_CALL_NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
+"""Of bpf(2), by machine; all of them little-endian. Programs of 32 bits on such a kernel have other numbers."""
 _LOAD, _SCHED_CLS = 5, 3
 _INSTRUCTION = struct.Struct("<BBhi")
 _ATTRIBUTES = struct.Struct("=IIQQIIQII16s")
-_LOG_SIZE = 4096
 
 _TYPE, _PRIORITY = 4, 32
 """Of `struct __sk_buff`: how the frame was addressed, and its priority."""
@@ -119,13 +119,13 @@ def _has(part: str) -> bool:
         with suppress(OSError):
             if f"/{part}.ko" in (_MODULES / platform.release() / name).read_text():
                 return True
-    return f" {_PARTS[part]}\n" in _NAMES.read_text()
+    return re.search(rf" {_PARTS[part]}\s", _NAMES.read_text()) is not None
 
 
 def _load(name: str, instructions: Sequence[Instruction]) -> int:
     number = _CALL_NUMBERS.get(platform.machine())
-    if number is None:
-        raise OSError(errno.ENOSYS, f"no eBPF on {platform.machine()}")
+    if number is None or struct.calcsize("P") != 8:
+        raise OSError(errno.ENOSYS, f"not made for {8 * struct.calcsize('P')} bits on {platform.machine()}")
     packed = b"".join(
         _INSTRUCTION.pack(code, source << 4 | to, offset, operand) for code, to, source, offset, operand in instructions
     )
@@ -135,11 +135,7 @@ def _load(name: str, instructions: Sequence[Instruction]) -> int:
         len(instructions),
         ctypes.addressof(program),
         ctypes.addressof(licence),
-        0,
-        0,
-        0,
-        0,
-        0,
+        *(0, 0, 0, 0, 0),
         name.encode(),
     )
     libc = ctypes.CDLL(None, use_errno=True)
