@@ -38,6 +38,7 @@ PASSED_ON = MARK + 1
 """On what nobody listens for, and is forwarded."""
 
 _OURS = f"meta mark {{ {MARK:#x}, {PASSED_ON:#x} }}"
+_PASSES = "meta protocol != @alive accept"
 _SYN = "tcp flags & (syn | ack) == syn"
 _IP = {4: "ip", 6: "ip6"}
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -58,8 +59,7 @@ delete table {{family}} {TABLE}
 
 def bridge_rules(inline: InlineConfig, flows: Sequence[Diverted], mac: str, *, tags: bool = True) -> str:
     """`mac`: the bridge's own address. `tags`: it takes VLAN tags off and puts them on; else frames with one pass."""
-    lines = [*_alive(), *_sets(), *(line for version in (4, 6) for line in _taking(version, mac))]
-    lines += _learning(flows)
+    lines = [*_alive(), *_sets(), *_learning(), *(line for version in (4, 6) for line in _taking(version, mac))]
     lines += _chain("beats", 'type filter hook ingress device "lo" priority 0; policy accept;')
     lines += [f"    {line}" for line in (_beat(), *_lessons())] + ["  }"]
     lines += _chain("copiers", f'type filter hook ingress device "{inline.copier_side}" priority 0; policy accept;')
@@ -69,9 +69,11 @@ def bridge_rules(inline: InlineConfig, flows: Sequence[Diverted], mac: str, *, t
     # The bridge sends to every side where nobody's frames came from lately: a copier's MAC address on the copiers' own
     # side, sent from here, would mislead their switch.
     lines += _chain("to_copiers", f'type filter hook egress device "{inline.copier_side}" priority 0; policy accept;')
+    lines += ["    meta mark 0 accept"]
     lines += [f"    {_OURS} {_IP[version]} daddr {servers} counter drop" for version, servers in _servers(flows)]
     lines += ["  }"]
     lines += _chain("to_servers", f'type filter hook egress device "{inline.server_side}" priority 0; policy accept;')
+    lines += ["    meta mark 0 accept"]
     lines += [f"    {_OURS} {_IP[version]} saddr {servers} counter drop" for version, servers in _servers(flows)]
     lines += ["  }"]
     lines += _chain("out", f'type filter hook egress device "{inline.bridge}" priority 0; policy drop;')
@@ -134,13 +136,24 @@ def _sets() -> Iterator[str]:
 
 
 def _taking(version: int, mac: str) -> Iterator[str]:
-    """Chains that take a frame up to the bridge: one towards the server, one towards the copier."""
+    """Chains that take a frame up to the bridge while the appliance works: one towards the server, one towards the
+    copier, and one in either direction.
+    """
     ip = _IP[version]
+    fragment = f"{_FRAGMENTED[version]} update @fragments{version} {{ {_FRAGMENT[version]} }}"
     yield f"  chain take{version} {{"
-    yield f"    {_FRAGMENTED[version]} update @fragments{version} {{ {_FRAGMENT[version]} }}"
+    yield f"    jump asks{version}"
+    yield f"    {_PASSES}"
+    yield f"    {fragment}"
     yield f"    update @flows{version} {{ {_towards(ip)} }}"
     yield from _taken(mac)
+    yield f"  chain back{version} {{"
+    yield f"    jump answers{version}"
+    yield f"    {fragment}"
+    yield f"    goto more{version}"
+    yield "  }"
     yield f"  chain more{version} {{"
+    yield f"    {_PASSES}"
     yield from _taken(mac)
 
 
@@ -149,14 +162,14 @@ def _taken(mac: str) -> Iterator[str]:
     yield "  }"
 
 
-def _learning(flows: Sequence[Diverted]) -> Iterator[str]:
+def _learning() -> Iterator[str]:
     """Chains that learn who is where from a frame to a server, and from one of a server."""
     yield "  chain network {"
     yield "    meta priority set 0"
     # EtherType and number: the order of the octets depends on nft, and is found out where it is read (`tags.py`).
     yield f"    @ll,96,16 {_DOT1Q} @ll,116,12 != 0 meta priority set @ll,96,32 & 0xffff0fff"
     yield "  }"
-    for version, _ in _servers(flows):
+    for version in (4, 6):
         ip = _IP[version]
         yield f"  chain asks{version} {{"
         yield "    jump network"
@@ -165,8 +178,6 @@ def _learning(flows: Sequence[Diverted]) -> Iterator[str]:
         yield f"    update @mac{version} {{ {ip} daddr : ether daddr }}"
         yield f"    update @far{version} {{ meta priority . {ip} daddr : ether daddr }}"
         yield "    meta priority set 0"
-        # What begins anew is not what had these ports before: nobody has it yet.
-        yield f"    {_SYN} delete @flows{version} {{ {_towards(ip)} }}"
         yield "  }"
         yield f"  chain answers{version} {{"
         yield "    jump network"
@@ -188,29 +199,30 @@ def _untouched(tags: bool) -> str:
 
 
 def _from_copiers(flows: Sequence[Diverted]) -> Iterator[str]:
+    """What is not Locum's gets by with comparisons alone: looking into a set takes as long as all of them."""
     for version, servers in _servers(flows):
-        yield f"{_IP[version]} daddr {servers} jump asks{version}"
-    yield "meta protocol != @alive accept"
+        # What begins anew is not what had these ports before: nobody has it yet.
+        ip = _IP[version]
+        yield f"{ip} daddr {servers} {_SYN} delete @flows{version} {{ {_towards(ip)} }}"
     for flow in flows:
-        ports = f"{flow.protocol} dport {_several(flow.ports)}"
-        begins = f" {_SYN}" if flow.protocol == "tcp" else ""
-        yield f"{_between(flow)} {ports}{begins} goto take{flow.version}"
-    for version, _ in _servers(flows):
-        yield f"{_towards(_IP[version])} @flows{version} goto take{version}"
-        yield f"{_FRAGMENT[version]} @fragments{version} {_FOLLOWS[version]} goto more{version}"
+        wanted = f"{_between(flow)} {flow.protocol} dport {_several(flow.ports)}"
+        if flow.protocol == "tcp":
+            yield f"{wanted} {_SYN} goto take{flow.version}"
+            yield f"{wanted} {_towards(_IP[flow.version])} @flows{flow.version} goto take{flow.version}"
+        else:
+            yield f"{wanted} goto take{flow.version}"
+    for version, servers in _servers(flows):
+        follows = f"{_FOLLOWS[version]} {_FRAGMENT[version]} @fragments{version} goto more{version}"
+        yield f"{_IP[version]} daddr {servers} {follows}"
 
 
 def _from_servers(flows: Sequence[Diverted]) -> Iterator[str]:
     for version, servers in _servers(flows):
-        yield f"{_IP[version]} saddr {servers} jump answers{version}"
+        from_server = f"{_IP[version]} saddr {servers}"
         if version == 4:
             yield f"arp saddr ip {servers} jump claims"
-    yield "meta protocol != @alive accept"
-    for version, servers in _servers(flows):
-        back = f"{_IP[version]} saddr {servers} {_back(_IP[version])} @flows{version}"
-        yield f"{back} {_FRAGMENTED[version]} update @fragments{version} {{ {_FRAGMENT[version]} }}"
-        yield f"{back} goto more{version}"
-        yield f"{_FRAGMENT[version]} @fragments{version} {_FOLLOWS[version]} goto more{version}"
+        yield f"{from_server} {_back(_IP[version])} @flows{version} goto back{version}"
+        yield f"{from_server} {_FOLLOWS[version]} {_FRAGMENT[version]} @fragments{version} goto more{version}"
     yield from _refusals(flows)
 
 
@@ -222,7 +234,7 @@ def _refusals(flows: Sequence[Diverted]) -> Iterator[str]:
             servers = _several([f"{int(ip_address(each)):#x}" for each in flow.servers])
             to = f"{_IP[flow.version]} daddr {_several(flow.clients)}"
             quoted = f"{protocol} {IPPROTO_UDP:d} {where} {servers} {port} {_several(flow.ports)}"
-            yield f"{to} {_UNREACHABLE[flow.version]} {quoted} drop"
+            yield f"{_UNREACHABLE[flow.version]} {to} {quoted} drop"
 
 
 def _out(flows: Sequence[Diverted], tags: bool) -> Iterator[str]:
@@ -262,7 +274,7 @@ def _handing(interfaces: Sequence[str], flows: Sequence[Diverted], *, bridged: b
         lines.append(f'    iifname "lo" {_beat()}')
     lines.append(f"    iifname != {several} accept")
     if not bridged:
-        lines.append("    meta protocol != @alive accept")
+        lines.append(f"    {_PASSES}")
         lines += [f'    iifname "{interfaces[1]}" {refusal}' for refusal in _refusals(flows)]
     lines.append(f"    meta l4proto {{ tcp, udp }} socket transparent 1 {mine} counter accept")
     for flow in flows:

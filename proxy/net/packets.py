@@ -28,7 +28,7 @@ Instruction = tuple[int, int, int, int]
 Condition = tuple[int, int, int]
 
 _ETH_P_ALL = 3
-_SOL_PACKET, _PACKET_AUXDATA = 263, 8
+_SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
 _SO_ATTACH_FILTER = 26
 _AUXDATA = struct.Struct("=IIIHHHH")
 _VLAN_VALID, _TPID_VALID = 1 << 4, 1 << 6
@@ -134,6 +134,8 @@ class FramePort:
         try:
             self._socket.setblocking(False)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            # The filter would leave them too, after the kernel has copied each.
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             attach(self._socket, program((), ()))
             if mark:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)

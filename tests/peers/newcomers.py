@@ -23,6 +23,10 @@ EVERY = 0.01
 PATIENCE = 3.0
 SOON = 0.05
 """Seconds: who has an answer within them did not wait."""
+IN_A_ROW = 10
+"""So many who did not wait, one after the other: there is service again, though a busy machine may be late now and
+then.
+"""
 
 
 @dataclass(slots=True)
@@ -49,11 +53,12 @@ class Newcomers(threading.Thread):
         self._waiting = selectors.DefaultSelector()
 
     def served_again(self, moment: float) -> float:
-        """Seconds from a moment to the answer of the first from whom on nobody waited; infinite if there is none."""
+        """Seconds from a moment to the answer of the first of some in a row who did not wait; infinite without any."""
         after = [each for each in self.all if each.began >= moment]
-        first = max((number + 1 for number, each in enumerate(after) if each.waited), default=0)
-        found = after[first].answered if first < len(after) else None
-        return float("inf") if found is None else found - moment
+        for first, each in enumerate(after[: 1 - IN_A_ROW]):
+            if each.answered is not None and not any(other.waited for other in after[first : first + IN_A_ROW]):
+                return each.answered - moment
+        return float("inf")
 
     def finish(self) -> None:
         """Nobody else comes; everybody who gets an answer has it when this returns."""

@@ -81,17 +81,23 @@ def test_a_port_of_another_machine_is_in_no_rule() -> None:
 
 def test_of_tcp_only_what_begins_here_is_taken() -> None:
     for text in (bridge_rules(BRIDGE, FLOWS, MAC), router_rules(ROUTER, FLOWS)):
-        begins = [line for line in text.splitlines() if "tcp dport" in line]
+        to_listeners = [line for line in text.splitlines() if "tcp dport" in line]
+        begins = [line for line in to_listeners if "tcp flags & (syn | ack) == syn" in line]
         assert begins
-        assert all("tcp flags & (syn | ack) == syn" in line for line in begins)
+        goes_on = "meta l4proto . ip saddr . th sport . ip daddr . th dport @flows4"
+        assert all(goes_on in line for line in to_listeners if line not in begins)
 
 
 def test_nothing_is_taken_before_the_kernel_knows_that_the_appliance_works() -> None:
-    for text, chain in ((bridge_rules(BRIDGE, FLOWS, MAC), "copiers"), (router_rules(ROUTER, FLOWS), "hand")):
-        lines = text[text.index(f"chain {chain}") :].splitlines()
-        gate = next(number for number, line in enumerate(lines) if "meta protocol != @alive accept" in line)
-        taking = [number for number, line in enumerate(lines) if "goto" in line or "tproxy" in line]
-        assert gate < min(taking)
+    gate = "meta protocol != @alive accept"
+    router = router_rules(ROUTER, FLOWS)
+    assert gate in router[router.index("chain hand") : router.index("tproxy")]
+    taking = [chain for chain in bridge_rules(BRIDGE, FLOWS, MAC).split("chain ") if "meta pkttype set host" in chain]
+    assert len(taking) == 4
+    for chain in taking:
+        before, _, after = chain.partition(gate)
+        assert "meta pkttype set host" in after
+        assert "flows" not in before, "who is where is learned all the same; no flow is"
 
 
 def in_a_namespace(commands: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
