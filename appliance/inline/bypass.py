@@ -50,6 +50,7 @@ class Bypass:
             self._write(at)
         if not last or not why:
             return []
+        last = min(last, at.wall)  # a clock that was set back
         note = Note(at.wall, "bypass", {"first": last, "last": at.wall, "why": why})
         text = f"{why} from {times.text(last)} to {times.text(at.wall)}: what passed in line is not in the ledger"
         return [Keep(note, wait=False), Tell("warning", text, keep=False)]

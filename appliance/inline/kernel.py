@@ -105,6 +105,16 @@ class Kernel:
             for route in self._netlink.get_default_routes(family=FAMILY[version])
         )
 
+    def has_route(self, version: int, table: int) -> bool:
+        return bool(list(self._netlink.get_routes(family=FAMILY[version], table=table)))
+
+    def has_rule(self, version: int, table: int, priority: int, device: str) -> bool:
+        return any(
+            (each.get_attr("FRA_TABLE"), each.get_attr("FRA_PRIORITY")) == (table, priority)
+            and device in (each.get_attr("FRA_IIFNAME"), each.get_attr("FRA_OIFNAME"))
+            for each in self._netlink.get_rules(family=FAMILY[version])
+        )
+
     def table_is_free(self, table: int) -> bool:
         """Whether there is neither a route nor a rule for a routing table."""
         for family in FAMILY.values():
@@ -223,6 +233,8 @@ def setting(key: str) -> str | None:
 
 def set_setting(key: str, value: str) -> None:
     """Raises KernelRefuses."""
+    if ".." in key.split("/") or key.startswith("/"):
+        raise KernelRefuses(f"{key} is no setting of the kernel")
     try:
         (_SETTINGS / key).write_text(value)
     except OSError as error:

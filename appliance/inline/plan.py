@@ -14,13 +14,9 @@ from appliance.config import Config, InlineConfig
 from appliance.inline import rules, tags
 from appliance.inline.diverted import Diverted, NotResolved, diverted
 from appliance.inline.kernel import Interface, Kernel, KernelRefuses, listed, load_rules, setting
+from appliance.inline.policy import HERE_TABLE, OUT_TABLE, PRIORITY
 from appliance.inline.steps import Join, MakeBridge, Route, Rule, Rules, Setting, SetUp, Step, Tags
 from proxy.net.transparent import MARK
-
-OUT_TABLE, HERE_TABLE = 19567, 19568
-"""Routing tables: what Locum sends as a device, and what is for its listeners."""
-PRIORITY = 19
-"""Before the main table's (32766), and where hardly anybody has rules."""
 
 _VERSIONS = (4, 6)
 
@@ -69,7 +65,7 @@ def problems(config: Config, kernel: Kernel, *, made_here: bool = False) -> Iter
         yield Problem("this machine does not forward (net.ipv4.ip_forward is 0); a router must, before Locum is one")
     if not made_here:
         yield from _collisions(kernel)
-    yield from _rules(config)
+    yield from _rules(config, made_here)
 
 
 def bridge_mac(inline: InlineConfig, kernel: Kernel) -> str:
@@ -95,13 +91,16 @@ def _bridge(inline: InlineConfig, flows: list[Diverted], kernel: Kernel) -> Iter
     yield Setting(f"{v4}/src_valid_mark", "1")
     yield Setting(f"{v4}/forwarding", "1")
     yield Setting(f"{v4}/send_redirects", "0")
-    yield Setting(f"{v6}/accept_ra", "0")
-    yield Setting(f"{v6}/addr_gen_mode", "1")
+    if 6 in _with_settings():
+        yield Setting(f"{v6}/accept_ra", "0")
+        yield Setting(f"{v6}/addr_gen_mode", "1")
     # What has no socket any more is answered by the kernel on the way it came.
     yield Setting("net/ipv4/fwmark_reflect", "1")
-    yield Setting("net/ipv6/fwmark_reflect", "1")
+    if 6 in _with_settings():
+        yield Setting("net/ipv6/fwmark_reflect", "1")
     for side in (inline.copier_side, inline.server_side):
-        yield Setting(f"net/ipv6/conf/{side}/disable_ipv6", "1")
+        if 6 in _with_settings():
+            yield Setting(f"net/ipv6/conf/{side}/disable_ipv6", "1")
         yield Join(side, bridge)
     yield SetUp(bridge)
     for version in _with_settings():
@@ -162,7 +161,8 @@ def _interface(inline: InlineConfig, side: str, kernel: Kernel, made_here: bool)
 def _must_be_bare(side: str, found: Interface, kernel: Kernel) -> Iterator[Problem]:
     """A port of the bridge has no address: whoever reaches this machine by it would lose it."""
     ours = os.environ.get("SSH_CONNECTION", "").split()
-    if len(ours) == 4 and kernel.holds_address(ours[2]) == found.name:
+    address, _, scope = ours[2].partition("%") if len(ours) == 4 else ("", "", "")
+    if address and found.name in (scope, kernel.holds_address(address)):
         yield Problem(f"{side}: you are logged in over {found.name}; the bridge needs interfaces of its own")
     elif found.addresses:
         yield Problem(
@@ -181,7 +181,7 @@ def _collisions(kernel: Kernel) -> Iterator[Problem]:
             )
 
 
-def _rules(config: Config) -> Iterator[Problem]:
+def _rules(config: Config, made_here: bool) -> Iterator[Problem]:
     try:
         flows = flows_of(config)
         tables = listed("ruleset")
@@ -195,6 +195,12 @@ def _rules(config: Config) -> Iterator[Problem]:
     except KernelRefuses as error:
         yield Problem(f"this kernel cannot do what the rules need: {error}")
     for each in tables:
+        table = each.get("table", {})
+        if table.get("name") == rules.TABLE and table.get("family") in rules.FAMILIES and not made_here:
+            where = f"{table['family']} {rules.TABLE}"
+            yield Problem(
+                f"there is a table {where} that Locum did not make (nft list table {where}); it needs the name"
+            )
         chain = each.get("chain", {})
         if chain.get("table") == rules.TABLE or chain.get("hook") not in ("prerouting", "forward", "ingress", "egress"):
             continue

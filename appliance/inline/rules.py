@@ -28,6 +28,7 @@ from appliance.inline.diverted import EVERYWHERE, Diverted
 from proxy.net.transparent import MARK
 
 TABLE = "locum"
+FAMILIES = ("netdev", "inet", "ip6")
 ALIVE_MS = 1_000
 """Milliseconds that the kernel goes on diverting without a heartbeat."""
 BEATS_TO = {4: "127.0.0.1", 6: "::1"}
@@ -38,6 +39,10 @@ PASSED_ON = MARK + 1
 """On what nobody listens for, and is forwarded."""
 
 _OURS = f"meta mark {{ {MARK:#x}, {PASSED_ON:#x} }}"
+MOST_FLOWS = 262_144
+"""At a time. What begins when there are as many passes, for an answer to it would find no way to Locum."""
+_REMEMBERED = {"udp": "1m", "tcp": "15m"}
+"""How long a flow stays after its last packet. Lines of terminals are never silent for so long (heartbeats)."""
 _PASSES = "meta protocol != @alive accept"
 _SYN = "tcp flags & (syn | ack) == syn"
 _IP = {4: "ip", 6: "ip6"}
@@ -88,9 +93,14 @@ def router_rules(inline: InlineConfig, flows: Sequence[Diverted]) -> str:
     return _handing([inline.copier_side, inline.server_side], flows, bridged=False)
 
 
+def families(text: str) -> list[str]:
+    """Those of the tables in these rules."""
+    return [line.split()[1] for line in text.splitlines() if line.startswith("table ")]
+
+
 def without() -> str:
     """What takes the rules away, whether they are there or not."""
-    return "".join(_BEGIN.format(family=family) for family in ("netdev", "inet", "ip6"))
+    return "".join(_BEGIN.format(family=family) for family in FAMILIES)
 
 
 def _alive() -> Iterator[str]:
@@ -128,7 +138,7 @@ def _sets() -> Iterator[str]:
         yield "  }"
         yield f"  set flows{version} {{"
         yield f"    type inet_proto . {address} . inet_service . {address} . inet_service;"
-        yield "    flags dynamic,timeout; timeout 2h; size 65535;"
+        yield f"    flags dynamic,timeout; timeout {_REMEMBERED['tcp']}; size {MOST_FLOWS};"
         yield "  }"
         yield f"  set fragments{version} {{"
         yield f"    typeof {_FRAGMENT[version]}; flags dynamic,timeout; timeout 30s; size 65535;"
@@ -139,14 +149,14 @@ def _taking(version: int, mac: str) -> Iterator[str]:
     """Chains that take a frame up to the bridge while the appliance works: one towards the server, one towards the
     copier, and one in either direction.
     """
-    ip = _IP[version]
     fragment = f"{_FRAGMENTED[version]} update @fragments{version} {{ {_FRAGMENT[version]} }}"
     yield f"  chain take{version} {{"
     yield f"    jump asks{version}"
     yield f"    {_PASSES}"
     yield f"    {fragment}"
-    yield f"    update @flows{version} {{ {_towards(ip)} }}"
-    yield from _taken(mac)
+    for flow in _remember(version):
+        yield f"    {flow} {_taken(mac)}"
+    yield "  }"
     yield f"  chain back{version} {{"
     yield f"    jump answers{version}"
     yield f"    {fragment}"
@@ -154,12 +164,18 @@ def _taking(version: int, mac: str) -> Iterator[str]:
     yield "  }"
     yield f"  chain more{version} {{"
     yield f"    {_PASSES}"
-    yield from _taken(mac)
-
-
-def _taken(mac: str) -> Iterator[str]:
-    yield f"    meta pkttype set host ether daddr set {mac} counter accept"
+    yield f"    {_taken(mac)}"
     yield "  }"
+
+
+def _taken(mac: str) -> str:
+    return f"meta pkttype set host ether daddr set {mac} counter accept"
+
+
+def _remember(version: int) -> Iterator[str]:
+    """Rules go on after these words only where there was room for the flow."""
+    for protocol, time in _REMEMBERED.items():
+        yield f"meta l4proto {protocol} update @flows{version} {{ {_towards(_IP[version])} timeout {time} }}"
 
 
 def _learning() -> Iterator[str]:
@@ -240,7 +256,8 @@ def _refusals(flows: Sequence[Diverted]) -> Iterator[str]:
 def _out(flows: Sequence[Diverted], tags: bool) -> Iterator[str]:
     for version, servers in _servers(flows):
         ip = _IP[version]
-        yield f"meta mark {MARK:#x} {ip} daddr {servers} update @flows{version} {{ {_towards(ip)} }}"
+        for flow in _remember(version):
+            yield f"meta mark {MARK:#x} {ip} daddr {servers} {flow}"
         # The server has it now, and it stays there when Locum works again.
         yield f"meta mark {PASSED_ON:#x} {ip} daddr {servers} delete @flows{version} {{ {_towards(ip)} }}"
     # That of the copier, at whichever end; the server's MAC address there, or else any that it has.

@@ -25,7 +25,7 @@ class Working:
     """`reader`: of what the ledger remembers. Raises OSError, with words, if the kernel does not allow it."""
 
     def __init__(self, config: Config, inline: InlineConfig, driver: Driver, reader: Reader) -> None:
-        self._bypass = Bypass(config.state_dir, Pulse())
+        self._bypass = Bypass(config.state_dir, Pulse(inline.mode))
         self._driver = driver
         self._upstreams: list[Upstream] = []
         self._neighbours: Neighbours | None = None

@@ -51,6 +51,13 @@ def flush(office: InLine) -> None:
     office.line.run(office.line.appliance, ["nft", "flush", "ruleset"])
 
 
+def lose_the_way(office: InLine) -> None:
+    """As programs do that manage the network and take away what is not theirs."""
+    for priority in ("19", "20", "21"):
+        for version in ("-4", "-6"):
+            office.line.ip(office.line.appliance, version, "rule", "del", "pref", priority)
+
+
 def leave(office: InLine) -> None:
     office.run_locum("inline", "down")
 
@@ -136,6 +143,23 @@ def test_while_locum_hangs_logins_go_on(office: InLine) -> None:
     first, last = float(str(told["first"])), float(str(told["last"]))
     assert began - 1_500 <= first <= began + 100
     assert ended <= last + 100
+
+
+def test_where_the_kernels_routing_rules_are_gone_everything_passes(office: InLine) -> None:
+    noted = len(bypasses(office.locum))
+    with login_goes_on(office) as v4, login_goes_on(office, v6=True) as v6:
+        answered(office, (v4, v6), 0.0)
+        lose_the_way(office)
+        gone = time.monotonic()
+        answered(office, (v4, v6), gone + BELIEVED)
+        come_back(office)
+        office.wait_until_diverting()
+        diverts = time.monotonic()
+        answered(office, (v4, v6), diverts)
+        for logins in (v4, v6):
+            check(logins, gone + BELIEVED)
+    (told,) = eventually(lambda: bypasses(office.locum)[noted:])
+    assert "rules were not in the kernel" in str(told["why"])
 
 
 @contextmanager

@@ -100,6 +100,15 @@ def test_nothing_is_taken_before_the_kernel_knows_that_the_appliance_works() -> 
         assert "flows" not in before, "who is where is learned all the same; no flow is"
 
 
+def test_a_flow_that_there_is_no_room_to_remember_is_not_taken() -> None:
+    """nft leaves a rule where an element cannot be added; the answers to such a flow would find no way to Locum."""
+    for version in (4, 6):
+        chain = bridge_rules(BRIDGE, FLOWS, MAC).partition(f"chain take{version} {{")[2].partition("}\n  chain")[0]
+        taking = [line for line in chain.splitlines() if "meta pkttype set host" in line]
+        assert len(taking) == 2
+        assert all(f"update @flows{version}" in line.partition("meta pkttype")[0] for line in taking)
+
+
 def in_a_namespace(commands: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a shell's commands in a network namespace of their own, which ends with them."""
     need_root()
