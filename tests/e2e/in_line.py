@@ -162,10 +162,10 @@ class InLine:
         told: dict[str, Any] = json.loads(self.run_locum("inline", "status", "--json"))
         return told
 
-    def wait_until_probed(self) -> None:
-        """Locum knows that the server answers Status-Server, so that silence tells it something."""
+    def wait_until_probed(self, addresses: int = 1) -> None:
+        """Locum knows that so many of the server's addresses answer Status-Server, so that silence tells something."""
         query = "SELECT key FROM memory WHERE key LIKE 'status-auth:%'"
-        eventually(lambda: self.locum.query(query), 10, "the server has answered a probe")
+        eventually(lambda: len(self.locum.query(query)) >= addresses, 10, "the server has answered a probe")
 
     def ask(
         self,

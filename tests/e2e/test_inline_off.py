@@ -41,7 +41,7 @@ def by_day(line: Wire, home: Path) -> Iterator[InLine]:
         assert made.login() == ["Access-Accept"]
         assert made.login(v6=True) == ["Access-Accept"]
         made.locum.wait_until_proven()
-        made.wait_until_probed()
+        made.wait_until_probed(2)
         yield made
 
 
@@ -116,7 +116,7 @@ def comes_back(line: Wire) -> None:
         eventually(lambda: "tentative" not in line.ip(line.copier, "-6", "addr", "show", "dev", "c0"), 5)
         assert "dadfailed" not in line.ip(line.copier, "-6", "addr", "show", "dev", "c0")
         at_copier.frames()
-        assert {each.src for each in at_copier.came} == {line.server_mac}, "nobody speaks to it in its own name"
+        assert {each.src for each in at_copier.came} <= {line.server_mac}, "nobody speaks to it in its own name"
 
 
 def _answers(end: Tap) -> list[Ether]:

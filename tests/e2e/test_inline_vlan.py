@@ -63,8 +63,7 @@ def test_logins_and_records_of_a_vlan_go_through_locum_online_and_offline(office
         assert office.record("s1") == ["Accounting-Response"]
         office.wait_until_decided("server", "FEED0001", "FEED0002")
         office.locum.wait_until_proven()
-        probed = "SELECT key FROM memory WHERE key LIKE 'status-auth:%'"
-        eventually(lambda: len(office.locum.query(probed)) == 2, 10, "both of the server's addresses answer probes")
+        office.wait_until_probed(2)
         asked = {each[UDP].sport for each in at_copier.packets(AUTH) if each[UDP].dport == AUTH}
         assert asked <= {each[UDP].sport for each in at_server.packets(AUTH)}, "the copier's ports"
         office.server.kill()
