@@ -107,6 +107,13 @@ class Service:
 
     def start(self) -> None:
         """Bind, say so, and begin. Raises CannotStart."""
+        # Sockets for frames take the kernel long to end. When this process is killed, those that were made last end
+        # first: the listeners, so that who is new is passed on at once.
+        if self.config.inline is not None:
+            try:
+                self._in_line = Working(self.config, self.config.inline, self.driver, self._reader)
+            except OSError as error:
+                raise CannotStart(f"[inline] cannot stand in line: {error.strerror}; {_advice(error)}") from error
         for listen in self.config.listens:
             self._listen(listen)
         try:
@@ -128,11 +135,6 @@ class Service:
             self._rounds.open()
         except OSError as error:
             raise CannotStart(f"no port of our own on the loopback interface: {error.strerror}; set lo up") from error
-        if self.config.inline is not None:
-            try:
-                self._in_line = Working(self.config, self.config.inline, self.driver, self._reader.memory)
-            except OSError as error:
-                raise CannotStart(f"[inline] cannot stand in line: {error.strerror}; {_advice(error)}") from error
         self.driver.writer.start()
         self._say_started()
         self._reach(self.config)

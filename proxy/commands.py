@@ -147,16 +147,24 @@ class SendFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class TeachRules:
+    """Show this frame to the kernel's rules alone, on the loopback interface: they learn whose MAC address it has."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class WatchFrames:
     """Tell the flow of this side's frames: those of ARP and neighbour discovery that are from or about `addresses`
-    (4 or 16 octets each), all from the MAC addresses `stations`, and all IP packets from the addresses `senders`.
-    Replaces what was watched before.
+    (4 or 16 octets each) and those from or to the MAC addresses `partners`; all from the MAC addresses `stations`; and
+    all IP packets from the addresses `senders`. Replaces what was watched before.
     """
 
     side: Side
     addresses: frozenset[bytes]
     stations: frozenset[bytes] = frozenset()
     senders: frozenset[bytes] = frozenset()
+    partners: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +180,4 @@ class ReadMeters:
     walks: tuple[str, ...] = ()
 
 
-Command = Keep | Send | Open | Connect | Close | Verify | Tell | SendFrame | WatchFrames | ReadMeters
+Command = Keep | Send | Open | Connect | Close | Verify | Tell | SendFrame | TeachRules | WatchFrames | ReadMeters

@@ -22,7 +22,7 @@ class Lender:
         self._upstream = upstream
         self._kept = dict(zip((False, True), remembered, strict=False))
         self._heard = {v6: address for v6, address in self._kept.items() if address}
-        self._keep_again = float("-inf")
+        self._keep_again = {False: float("-inf"), True: float("-inf")}
 
     def heard(self, address: str, at: Moment) -> list[Command]:
         """A device of this upstream has spoken from this address; gives what is to be remembered, once a minute."""
@@ -30,9 +30,9 @@ class Lender:
             return []
         v6 = _is_v6(address)
         self._heard[v6] = address
-        if self._kept.get(v6) == address or at.now < self._keep_again:
+        if self._kept.get(v6) == address or at.now < self._keep_again[v6]:
             return []
-        self._kept[v6], self._keep_again = address, at.now + REMEMBER_EVERY
+        self._kept[v6], self._keep_again[v6] = address, at.now + REMEMBER_EVERY
         return [Keep(Remember(keys(self._upstream)[v6], address), wait=False)]
 
     def towards(self, server: str) -> Source | None:

@@ -3,22 +3,26 @@
 What is learned of a server's address and when it is answered for, `presence.py` says; here is whose word counts.
 Servers are learned on the servers' side. Questions are answered on the copiers' side, to clients of a listener alone
 whose upstream is away; in a drill the server is there, and nothing is answered. A client that asks from a link-local
-address is known by the MAC address that a client's address was heard from.
+address is known by the MAC address that a client's address was heard from. On the servers' side it is the questions of
+the servers themselves, and of the gateway that their packets come from, that may be answered for copiers that are off
+(`absent.py`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from protocols.errors import Malformed
 from protocols.neighbours import arp, ethernet, ndp
+from proxy.absent import Copiers
 from proxy.commands import Command, Side, WatchFrames
 from proxy.events import Event, FrameReceived, Ticked
+from proxy.lessons import Lessons
 from proxy.link import Link
-from proxy.presence import Address, Presence, Station
+from proxy.presence import REMEMBERED, Address, Presence, Station
 
 MOST_CLIENTS = 4096
 
@@ -33,15 +37,24 @@ class Guarded:
 
 
 class Neighbours:
-    """`remembered` reads what `Remember` kept. `malformed` counts frames that could not be read, by reason."""
+    """`remembered` reads what `Remember` kept; `kept`: the addresses that it kept a MAC address for. `spoken_as`: the
+    addresses of devices as which Locum speaks now. `malformed` counts frames that could not be read, by reason.
+    """
 
-    def __init__(self, remembered: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        remembered: Callable[[str], str | None],
+        kept: Iterable[str] = (),
+        spoken_as: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self.malformed: Counter[str] = Counter()
+        self._lessons = Lessons()
+        self.copiers = Copiers(remembered, kept, spoken_as, self._lessons)
         self._remembered = remembered
         self._guarded: dict[Address, list[Guarded]] = {}
         self._presences: dict[Address, Presence] = {}
         self._clients: dict[bytes, Address] = {}
-        self._watched_at_servers = WatchFrames(Side.SERVERS, frozenset())
+        self._watching: dict[Side, WatchFrames] = {}
 
     def configure(self, guarded: Iterable[Guarded]) -> list[Command]:
         """Watch these addresses from now on, and no others; of those that stay, what is known stays."""
@@ -49,13 +62,17 @@ class Neighbours:
         for each in guarded:
             self._guarded.setdefault(ip_address(each.address), []).append(each)
         before, self._presences = self._presences, {}
+        for address in before.keys() - self._guarded.keys():
+            self._lessons.forget(address)
         for address, several in self._guarded.items():
             name = ", ".join(dict.fromkeys(each.link.upstream for each in several))
-            kept = before.get(address) or Presence(name, address, self._remembered(f"neighbour:{address}") or "")
+            kept = before.get(address) or Presence(name, address, self._remembered(f"{REMEMBERED}{address}") or "")
             kept.name = name
             self._presences[address] = kept
-        self._watched_at_servers = self._at_servers()
-        return [WatchFrames(Side.COPIERS, self._watched), self._watched_at_servers]
+        self.copiers.configure(self._is_client)
+        self._teach()
+        self._watching = {}
+        return [*self._watch(), *self._lessons.all()]
 
     def presences(self) -> list[Presence]:
         """How each address stands, for status."""
@@ -66,27 +83,41 @@ class Neighbours:
             commands = self._received(event)
         elif isinstance(event, Ticked):
             commands = []
+            self._teach()
             for address, presence in self._presences.items():
                 away = any(not each.link.state.relays for each in self._guarded[address])
                 commands += presence.tick(away, event.at)
+            commands += self.copiers.tick(self._is_client, event.at)
         else:
             return []
-        watched = self._at_servers()
-        if watched != self._watched_at_servers:
-            self._watched_at_servers = watched
-            commands.append(watched)
+        return commands + self._watch()
+
+    def _watch(self) -> list[Command]:
+        """Any frame tells the MAC address of a server of which none is known, and that one in doubt is there."""
+        standing = self._presences.values()
+        watched = frozenset(address.packed for address in self._presences)
+        doubted = frozenset(each.mac for each in standing if each.mac is not None and each.is_doubted)
+        unknown = frozenset(each.address.packed for each in standing if each.mac is None)
+        partners = self._servers
+        commands: list[Command] = []
+        for wanted in (
+            WatchFrames(Side.COPIERS, watched, senders=self.copiers.unknown, partners=partners),
+            WatchFrames(Side.SERVERS, watched, doubted, unknown, partners),
+        ):
+            if self._watching.get(wanted.side) != wanted:
+                self._watching[wanted.side] = wanted
+                commands.append(wanted)
         return commands
 
     @property
-    def _watched(self) -> frozenset[bytes]:
-        return frozenset(address.packed for address in self._presences)
+    def _servers(self) -> frozenset[bytes]:
+        """The MAC addresses that the servers' packets come from: their own, or a gateway's."""
+        return frozenset(each.mac for each in self._presences.values() if each.mac is not None)
 
-    def _at_servers(self) -> WatchFrames:
-        """Any frame tells the MAC address of a server of which none is known, and that one in doubt is there."""
-        standing = self._presences.values()
-        doubted = frozenset(each.mac for each in standing if each.mac is not None and each.is_doubted)
-        unknown = frozenset(each.address.packed for each in standing if each.mac is None)
-        return WatchFrames(Side.SERVERS, self._watched, doubted, unknown)
+    def _teach(self) -> None:
+        for address, presence in self._presences.items():
+            if presence.mac is not None:
+                self._lessons.learn(address, presence.mac, presence.vlan)
 
     def _received(self, event: FrameReceived) -> list[Command]:
         commands: list[Command] = []
@@ -100,9 +131,11 @@ class Neighbours:
                 commands += self._arp(arp.parse(frame.payload), frame, event)
             elif frame.kind == ethernet.IPV6 and ndp.is_neighbour(frame.payload):
                 commands += self._ndp(ndp.parse(frame.payload), frame, event)
-            elif event.side is Side.SERVERS:
-                sender = self._presences.get(address) if (address := _sender(frame)) is not None else None
-                if sender is not None and sender.mac is None:
+            elif (address := _sender(frame)) is not None:
+                sender = self._presences.get(address)
+                if event.side is Side.COPIERS:
+                    commands += self._copier(address, frame.source, frame, event)
+                elif sender is not None and sender.mac is None:
                     commands += sender.claimed(frame.source, frame.vlan, event.side, event.at)
         except Malformed as error:
             self.malformed[error.reason] += 1
@@ -110,27 +143,57 @@ class Neighbours:
 
     def _arp(self, message: arp.Arp, frame: ethernet.Frame, event: FrameReceived) -> list[Command]:
         mac = message.sender_mac
+        asker = Station(mac, message.sender, frame.tag)
         claimed, wanted = self._presences.get(message.sender), self._presences.get(message.target)
+        commands = self._copier(message.sender, mac, frame, event)
         if claimed is not None:
-            return claimed.claimed(mac, frame.vlan, event.side, event.at)
-        if wanted is None or message.operation != arp.REQUEST:
-            return []
+            commands += claimed.claimed(mac, frame.vlan, event.side, event.at)
+        if message.operation != arp.REQUEST:
+            return commands
+        self._asked_for_copier(asker, message.target, event)
+        if wanted is None or claimed is not None:
+            return commands
         if message.sender == arp.NOBODY:
-            return wanted.probed_itself(event.at) if mac == wanted.mac else []
-        return self._asked(wanted, Station(mac, message.sender, frame.tag), event)
+            return commands + (wanted.probed_itself(event.at) if mac == wanted.mac else [])
+        return commands + self._asked(wanted, asker, event)
 
     def _ndp(self, message: ndp.Neighbour, frame: ethernet.Frame, event: FrameReceived) -> list[Command]:
+        asker = Station(message.mac or frame.source, message.source, frame.tag)
         claimed, wanted = self._presences.get(message.source), self._presences.get(message.wanted)
-        if message.kind == ndp.ADVERTISEMENT and wanted is not None:
-            return wanted.claimed(message.mac, frame.vlan, event.side, event.at)
+        if message.kind == ndp.ADVERTISEMENT:
+            commands = self._copier(message.wanted, asker.mac, frame, event)
+            if wanted is not None:
+                return commands + wanted.claimed(message.mac, frame.vlan, event.side, event.at)
+            return commands + (claimed.claimed(None, frame.vlan, event.side, event.at) if claimed is not None else [])
+        commands = self._copier(message.source, asker.mac, frame, event)
         if claimed is not None:
-            mac = message.mac if message.kind == ndp.SOLICITATION else None
-            return claimed.claimed(mac, frame.vlan, event.side, event.at)
-        if wanted is None:
-            return []
+            commands += claimed.claimed(message.mac, frame.vlan, event.side, event.at)
+        self._asked_for_copier(asker, message.wanted, event)
+        if wanted is None or claimed is not None:
+            return commands
         if message.source == ndp.NOBODY:
-            return wanted.probed_itself(event.at) if frame.source == wanted.mac else []
-        return self._asked(wanted, Station(message.mac or frame.source, message.source, frame.tag), event)
+            return commands + (wanted.probed_itself(event.at) if frame.source == wanted.mac else [])
+        return commands + self._asked(wanted, asker, event)
+
+    def _copier(self, address: Address, mac: bytes, frame: ethernet.Frame, event: FrameReceived) -> list[Command]:
+        """Somebody speaks from this address, or says that he has it."""
+        if not self._is_client(address):
+            return []
+        if event.side is Side.COPIERS:
+            return self.copiers.heard(address, mac, frame.vlan, event.at)
+        return self.copiers.moved(address, mac)
+
+    def _asked_for_copier(self, asker: Station, wanted: Address, event: FrameReceived) -> None:
+        """A probe for an address (of nobody, RFC 5227 section 2.1.1, RFC 4862 section 5.4.2) is its owner's to hear."""
+        somebody = not asker.address.is_unspecified and asker.address != wanted
+        if event.side is Side.SERVERS and somebody and asker.mac in self._servers:
+            self.copiers.asked(asker, wanted, event.at)
+
+    def _is_client(self, address: Address) -> bool:
+        """Whether it is in the network of some listener's clients, and no server's."""
+        if address in self._presences or address.is_unspecified or address.is_link_local:
+            return False
+        return any(address in net for several in self._guarded.values() for each in several for net in each.clients)
 
     def _asked(self, wanted: Presence, station: Station, event: FrameReceived) -> list[Command]:
         if event.side is Side.COPIERS and ethernet.is_station(station.mac):

@@ -37,6 +37,8 @@ PERSISTS = 10.0
 """Seconds after which another MAC address that still has the server's address is taken for the server's."""
 TELL_EVERY = 60.0
 MOST_ASKS = 1024
+REMEMBERED = "neighbour:"
+"""With the address behind it: the key under which a MAC address is kept."""
 MOST_STRANGERS = 8
 
 
@@ -75,8 +77,8 @@ class Presence:
     def __init__(self, name: str, address: Address, remembered: str) -> None:
         self.name = name
         self.address = address
-        self.key = f"neighbour:{address}"
-        self.mac, self.vlan = _recalled(remembered)
+        self.key = f"{REMEMBERED}{address}"
+        self.mac, self.vlan = recalled(remembered)
         self.stage = Stage.RESTING
         self.answered = 0
         self._station: Station | None = None
@@ -223,7 +225,8 @@ class Presence:
         return {"upstream": self.name, "address": str(self.address), "mac": mac_text(self.mac or b"")}
 
 
-def _recalled(text: str) -> tuple[bytes | None, int]:
+def recalled(text: str) -> tuple[bytes | None, int]:
+    """The MAC address and the VLAN of what was kept for an address; None if it is nothing."""
     mac, _, vlan = text.partition("/")
     try:
         return ethernet.mac_from(mac), int(vlan)

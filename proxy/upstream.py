@@ -19,6 +19,9 @@ from proxy.lender import Lender
 from proxy.link import Link, Signal, State
 from storage.records import Note, OutageStep
 
+HEARS_AGAIN = 1.0
+"""Seconds for the first answers, once they come here again."""
+
 
 class Subscriber(Protocol):
     """Whoever acts on an upstream's state: the listeners whose logins go there."""
@@ -31,6 +34,7 @@ class Upstream(Handover):
 
     `before_subscribers` is told of a change of state first. `trouble`: what is wrong although the server answers, in
     words, for status; "" nothing. `lender`: in line, as whom Locum speaks for itself; None: it does not stand there.
+    `deaf_until` (monotonic): in line, until when silence says nothing, for answers pass by Locum.
     """
 
     def __init__(self, name: str, dialect: str, link: Link, window: int) -> None:
@@ -42,6 +46,7 @@ class Upstream(Handover):
         self.answer_timeout = 3.0
         self.trouble = ""
         self.lender: Lender | None = None
+        self.deaf_until = float("-inf")
 
     @abstractmethod
     def reach(self, addresses: Sequence[str], at: Moment) -> list[Command]:
@@ -78,6 +83,13 @@ class Upstream(Handover):
     def own_source(self, server: str) -> Source | None:
         """The source of what Locum itself sends to this address; None: its own."""
         return None if self.lender is None else self.lender.towards(server)
+
+    def passed_by(self, at: Moment) -> None:
+        """In line, nothing is diverted: neither logins nor answers come here. What was asked last stays without one."""
+        self.deaf_until = at.now + self.answer_timeout + HEARS_AGAIN
+
+    def is_deaf(self, at: Moment) -> bool:
+        return at.now < self.deaf_until
 
     @property
     def contact_holds(self) -> bool:
@@ -132,12 +144,14 @@ class Upstream(Handover):
 
     def contact_failed(self, cause: str, at: Moment) -> list[Command]:
         """Contact with every address of the server has failed."""
+        if self.is_deaf(at):
+            return []
         return self.signal(Signal.CONTACT_FAILED, cause, at)
 
     def tick(self, at: Moment) -> list[Command]:
         """What time alone brings: the end of grace, pauses that are over."""
         commands: list[Command] = []
-        if self.link.proven and self.link.delay_has_passed(at.now):
+        if self.link.proven and self.link.delay_has_passed(at.now) and not self.is_deaf(at):
             commands += self.signal(Signal.DELAY_PASSED, f"{self.link.cause}; the delay has passed", at)
         return commands + self.write_again(at) + self.nothing_waits(at) + self.pump(at)
 

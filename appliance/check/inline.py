@@ -19,13 +19,16 @@ def findings(config: Config) -> Iterator[Finding]:
     # Netlink is loaded only where it is needed.
     from appliance.inline import standing
     from appliance.inline.kernel import KernelRefuses, kernel
-    from appliance.inline.plan import problems
+    from appliance.inline.plan import Problem, problems
 
     settings = config.inline
     try:
         with kernel() as at_kernel:
             stood = standing.standing(config.state_dir)
             found = list(problems(config, at_kernel, made_here=stood is not None))
+            if stood is not None:
+                lost = "what stands in line was taken away by others: {}; put it back with: locum inline up"
+                found += [Problem(lost.format(words)) for words in standing.lost(stood, at_kernel)]
     except KernelRefuses as refusal:
         yield error(what, str(refusal))
         return

@@ -23,6 +23,8 @@ EARLIEST_YEAR, LATEST_YEAR = 2026, 2100
 
 _UNSYNCHRONISED = 0x40
 """STA_UNSYNC of adjtimex(2)."""
+_IP_FREEBIND = 15
+"""ip(7); holds for IPv6 too."""
 
 
 def findings(config: Config, running: Running | None) -> Iterator[Finding]:
@@ -36,7 +38,8 @@ def findings(config: Config, running: Running | None) -> Iterator[Finding]:
         yield error("storage", text)
     yield _clock()
     for place in (each for listen in config.listens for each in _ports(listen)):
-        yield port_tried(f"listen {place.address} port {place.port}", place, running, "[[listen]]")
+        what = f"listen {place.address} port {place.port}"
+        yield port_tried(what, place, running, "[[listen]]", elsewhere=config.inline is not None)
 
 
 def _state_dir(state_dir: Path, running: bool) -> Iterator[Finding]:
@@ -143,14 +146,18 @@ def _ports(listen: ListenConfig) -> list[Place]:
     return []
 
 
-def port_tried(what: str, place: Place, running: Running | None, section: str) -> Finding:
-    """Whether a port can be opened, or is open as it should be; `section` is where it is written."""
+def port_tried(what: str, place: Place, running: Running | None, section: str, *, elsewhere: bool = False) -> Finding:
+    """Whether a port can be opened, or is open as it should be; `section` is where it is written. `elsewhere`: the
+    address may be another machine's, in line.
+    """
     family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
     kind = socket.SOCK_STREAM if place.kind == "tcp" else socket.SOCK_DGRAM
     try:
         with socket.socket(family, kind) as tried:
             if kind is socket.SOCK_STREAM:  # connections that ended a moment ago are in nobody's way
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if elsewhere:
+                tried.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             tried.bind((place.address, place.port))
     except OSError as problem:
         return _not_bound(what, problem, place, running, section)

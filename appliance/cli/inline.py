@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 
 from appliance.cli.common import Failed, config_option, json_option
 from appliance.cli.words import count
-from appliance.config import Config, load
+from appliance.config import Config, InlineConfig, load, state_dir_of
 from appliance.inline import standing
 from appliance.inline.kernel import Kernel, KernelRefuses, kernel
 from appliance.inline.plan import plan as planned
@@ -47,6 +48,7 @@ def plan(config: Path) -> None:
     Example: locum inline plan
     """
     with _at_work(config) as (loaded, at_kernel):
+        _settings(loaded)
         stands = standing.standing(loaded.state_dir) is not None
         steps = planned(loaded, at_kernel)
         fatal = _say_problems(loaded, at_kernel, made_here=stands)
@@ -70,19 +72,25 @@ def up(config: Path, confirm: bool) -> None:
 
     Example: locum inline up --confirm
     """
-    with _at_work(config) as (loaded, at_kernel):
+    with _at_work(config) as (loaded, at_kernel), _stopped_in_order():
+        _settings(loaded)
         _as_root()
         if not loaded.state_dir.is_dir():
             raise Failed(f"there is no state directory {loaded.state_dir}; start the appliance once, or run locum init")
-        before = standing.standing(loaded.state_dir)
-        if before is not None:
-            standing.must_fit(before, planned(loaded, at_kernel))
-        if _say_problems(loaded, at_kernel, made_here=before is not None):
-            raise Failed("nothing is changed")
-        standing.go(loaded.state_dir, planned(loaded, at_kernel), at_kernel)
-        if confirm and not _confirmed():
-            _leave(loaded, at_kernel, wire=before is None)
-            raise Failed(f"it was not confirmed within {CONFIRM_WITHIN:g} seconds; everything is undone")
+        with standing.alone(loaded.state_dir):
+            before = standing.standing(loaded.state_dir)
+            if before is not None:
+                standing.must_fit(before, planned(loaded, at_kernel))
+            if _say_problems(loaded, at_kernel, made_here=before is not None):
+                raise Failed("nothing is changed")
+            try:
+                standing.go(loaded.state_dir, planned(loaded, at_kernel), at_kernel)
+                if confirm:
+                    _ask()
+            except (_Unconfirmed, KeyboardInterrupt, OSError) as error:
+                standing.back(loaded.state_dir, before, at_kernel)
+                why = str(error) or "it was interrupted"
+                raise Failed(f"{why}; {'all is as it was before' if before else 'everything is undone'}") from None
     click.echo("Locum stands in line; traffic is diverted while the appliance runs (locum inline status).")
 
 
@@ -98,16 +106,24 @@ def down(config: Path, wire: bool) -> None:
 
     Example: locum inline down
     """
-    with _at_work(config) as (loaded, at_kernel):
+    # What was set up is in the state directory: a file that has mistakes by now is in nobody's way.
+    state_dir = state_dir_of(config)
+    with _refusals(), kernel() as at_kernel:
         _as_root()
-        stood = standing.standing(loaded.state_dir)
-        if stood is None or not (wire or stood.diverts):
-            click.echo("Locum does not stand in line; there is nothing to take away.")
-            return
-        _leave(loaded, at_kernel, wire=wire)
-        left = standing.standing(loaded.state_dir) is not None
+        if not state_dir.is_dir():
+            raise Failed(f"there is no state directory {state_dir}")
+        with standing.alone(state_dir):
+            stood = standing.standing(state_dir)
+            if stood is None or not (wire or stood.diverts):
+                click.echo("Locum does not stand in line; there is nothing to take away.")
+                return
+            if left := standing.leave(state_dir, stood, at_kernel, wire=wire):
+                raise Failed(f"not everything could be taken away: {'; '.join(left)}; run 'locum inline down' again")
+            bridged = standing.standing(state_dir) is not None
     what = (
-        "a plain bridge passes everything (locum inline down --all takes it away)" if left else "nothing of it is left"
+        "a plain bridge passes everything (locum inline down --all takes it away)"
+        if bridged
+        else "nothing of it is left"
     )
     click.echo(f"Locum is out of the line; {what}.")
 
@@ -121,30 +137,42 @@ def status(config: Path, as_json: bool) -> None:
     Example: locum inline status
     """
     with _at_work(config) as (loaded, at_kernel):
-        settings = loaded.inline
-        if settings is None:
-            raise Failed(f"{loaded.path} has no section [inline]", 2)
+        settings = _settings(loaded)
         stood = standing.standing(loaded.state_dir)
         interfaces = [settings.copier_side, settings.server_side]
         if settings.mode == "bridge":
             interfaces.append(settings.bridge)
         stands = stood is not None and stood.diverts
+        lost = standing.lost(stood, at_kernel) if stood is not None else []
         seen = watched(at_kernel, interfaces, bridge=settings.mode == "bridge")
     if as_json:
-        click.echo(json.dumps(_as_json(settings.mode, stands, seen), indent=2))
+        click.echo(json.dumps(_as_json(settings.mode, stands, lost, seen), indent=2))
         return
     for line in _as_lines(settings.mode, stands, seen):
         click.echo(line)
+    for words in lost:
+        click.echo(f"  taken away by others: {words}; put it back with: locum inline up")
 
 
 @contextmanager
 def _at_work(config: Path) -> Iterator[tuple[Config, Kernel]]:
     loaded = load(config)
+    with _refusals(), kernel() as at_kernel:
+        yield loaded, at_kernel
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
     try:
-        with kernel() as at_kernel:
-            yield loaded, at_kernel
+        yield
     except KernelRefuses as error:
         raise Failed(str(error)) from error
+
+
+def _settings(loaded: Config) -> InlineConfig:
+    if loaded.inline is None:
+        raise Failed(f"{loaded.path} has no section [inline]; see docs/inline.md", 2)
+    return loaded.inline
 
 
 def _as_root() -> None:
@@ -161,30 +189,46 @@ def _say_problems(loaded: Config, at_kernel: Kernel, *, made_here: bool) -> bool
     return fatal
 
 
-def _leave(loaded: Config, at_kernel: Kernel, *, wire: bool) -> None:
-    stood = standing.standing(loaded.state_dir)
-    if stood is not None and (left := standing.leave(loaded.state_dir, stood, at_kernel, wire=wire)):
-        raise Failed(f"not everything could be taken away: {'; '.join(left)}; run 'locum inline down' again")
+class _Unconfirmed(Exception):
+    """Nobody said yes."""
 
 
-def _confirmed() -> bool:
-    """Whether somebody types yes in time. A line that was cut is nobody."""
-    signal.signal(signal.SIGHUP, lambda *_: sys.stdin.close())
+def _ask() -> None:
+    """Raises _Unconfirmed unless somebody types yes in time. A line that was cut is nobody."""
     click.echo(
         f"Locum stands in line. Type {YES} within {CONFIRM_WITHIN:g} seconds to stay there: ", err=True, nl=False
     )
+    until, typed = time.monotonic() + CONFIRM_WITHIN, b""
+    while b"\n" not in typed:
+        ready, _, _ = select.select([sys.stdin], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise _Unconfirmed(f"it was not confirmed within {CONFIRM_WITHIN:g} seconds")
+        more = os.read(sys.stdin.fileno(), 256)
+        if not more:
+            raise _Unconfirmed("nobody is there to confirm it")
+        typed += more
+    if typed.strip().lower() != YES.encode():
+        raise _Unconfirmed(f"{YES} was not typed")
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """A hangup or a request to end is an interruption, as Ctrl-C is: what was begun is undone."""
+    asked = (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in asked}
     try:
-        ready, _, _ = select.select([sys.stdin], [], [], CONFIRM_WITHIN)
-        return bool(ready) and sys.stdin.readline().strip().lower() == YES
-    except (OSError, ValueError, KeyboardInterrupt):
-        return False
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _as_json(mode: str, stands: bool, seen: Watched) -> dict[str, Any]:
+def _as_json(mode: str, stands: bool, lost: list[str], seen: Watched) -> dict[str, Any]:
     counts = ("to_server", "to_copier", "sent", "unknown", "handed")
     return {
         "mode": mode,
         "standing": stands,
+        "lost": lost,
         "rules": seen.rules,
         "diverting": seen.rules and seen.beating,
         "flows": seen.flows,

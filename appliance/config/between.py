@@ -1,5 +1,6 @@
 """The rules that hold between tables: what must be there, what stands once, what cannot share a port."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,6 +14,7 @@ from appliance.config.values import (
     RadiusListenConfig,
     ReaderConfig,
     TerminalListenConfig,
+    UpstreamConfig,
 )
 
 
@@ -77,11 +79,17 @@ def _ports(
             taken.append((bind, port, reader.lines.of(at)))
 
 
-def judge_in_line(reader: Reader, listens: list[ListenConfig | None]) -> None:
-    """In line devices speak to the server's address, so a listener must take what is for any address."""
+def judge_in_line(reader: Reader, listens: list[ListenConfig | None], found: Sequence[UpstreamConfig | None]) -> None:
+    """In line devices speak to the server's address, so a listener takes what is for any address, or for its server."""
     for index, listen in enumerate(listens):
-        if listen is not None and not ip_address(listen.bind).is_unspecified:
-            text = f'in line a listener takes what is for the server: bind must be "0.0.0.0" or "::", not {listen.bind}'
+        if listen is None or ip_address(listen.bind).is_unspecified:
+            continue
+        servers = [each.addresses for each in found if each is not None and each.name == listen.upstream]
+        if listen.bind not in (address for addresses in servers for address in addresses):
+            text = (
+                'in line a listener takes what is for the server: bind must be "0.0.0.0", "::" or an address of '
+                f"{listen.upstream}, not {listen.bind}"
+            )
             reader.problem(("listen", index, "bind"), text)
 
 

@@ -127,7 +127,7 @@ def _config(reader: Reader, document: dict[str, Any], digest: str) -> Config:
     inline = sections.inline(reader, raw.inline, ("inline",))
     between.judge(reader, raw, listens, beside, devices, metrics)
     if inline is not None:
-        between.judge_in_line(reader, listens)
+        between.judge_in_line(reader, listens, found)
     radius = sections.radius(reader, raw.radius, ("radius",))
     if reader.problems:
         raise ConfigError(reader.problems)

@@ -24,7 +24,7 @@ from appliance.client import ClientError, ask
 from appliance.config import ConfigError, load
 from appliance.doctor import redacting
 from appliance.state_dir import LEDGER_NAME
-from storage import keeping
+from storage import keeping, times
 from storage.database import reading
 from storage.errors import StorageError
 from storage.reader import Reader
@@ -141,17 +141,19 @@ def _disk(state_dir: Path) -> str:
 
 def _log() -> str:
     units = [f"--unit={unit}" for unit in _UNITS]
-    fields = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER"
+    fields = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT"
     told = _said("journalctl", "--quiet", "--no-pager", "--output=json", fields, f"--lines={LOG_LINES}", *units)
     return "\n".join(redacting.log_lines(_entries(told)))
 
 
-def _entries(told: str) -> Iterator[tuple[str, str]]:
+def _entries(told: str) -> Iterator[redacting.Entry]:
     for line in told.splitlines():
         entry = json.loads(line)
         message = entry.get("MESSAGE")
         if isinstance(message, str):  # one that is no text comes as a list of bytes, and is not ours
-            yield str(entry.get("SYSLOG_IDENTIFIER")), message
+            program, unit = entry.get("SYSLOG_IDENTIFIER"), entry.get("_SYSTEMD_UNIT")
+            at = times.text(int(entry["__REALTIME_TIMESTAMP"]) // 1000)
+            yield redacting.Entry(at, "locum-inline" if unit == _UNITS[1] else str(program), message)
 
 
 def _service() -> str:
@@ -177,7 +179,7 @@ def _network() -> str:
 
 
 def _nft() -> str:
-    asked = ("nft list table netdev locum", "nft list table inet locum", "nft list tables")
+    asked = ("nft list table netdev locum", "nft list table inet locum", "nft list table ip6 locum", "nft list tables")
     return "\n\n".join(f"# {line}\n{_said(*line.split())}" for line in asked)
 
 

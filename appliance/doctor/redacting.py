@@ -32,6 +32,8 @@ _BOTH = (True, False)
 _LINE = re.compile(r"(?:<\d>)?\S+Z (?:info|warning|error) ")
 _JSON_LINE = re.compile(r'(?:<\d>)?\{"time": "[^"]*", "level": "(?:info|warning|error)", ')
 _STACK = re.compile(r'Fatal Python error: \w+|(?:Current thread|Thread) 0x|  File "[^"]*", line \d+ in ')
+_REFUSED = re.compile(r"locum: ")
+_CONFIG = re.compile(r"/\S*:(?:\d+:)? ")
 _BY_HAND = re.compile(r' (?:who|reason)=(?:"(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -41,6 +43,15 @@ class Redacted:
 
     text: str
     removed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of the journal's. `at`: as it is shown; `program`: who said it."""
+
+    at: str
+    program: str
+    message: str
 
 
 def known_keys() -> frozenset[str]:
@@ -71,13 +82,19 @@ def without(text: str, removed: Iterable[str]) -> str:
     return text
 
 
-def log_lines(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """The lines of a journal that may be shown, of pairs of program and line: ours, and those of systemd.
+def log_lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """The lines of a journal that may be shown: ours, and those of systemd and of `locum inline`, with their times.
 
     A traceback (`--debug`) may hold what a device sent. Where the threads stood when the watchdog bit is places only.
+    What is said of a configuration is left out: it may name what stood there; `locum check` says what is wrong now.
     """
-    for program, line in lines:
-        if program == "systemd" or _STACK.match(line):
+    for entry in entries:
+        line = entry.message
+        if entry.program == "systemd" or (entry.program == "locum-inline" and not _CONFIG.match(line)):
+            yield f"{entry.at} {entry.program}: {line}"
+        elif _REFUSED.match(line):
+            yield f"{entry.at} {line}"
+        elif _STACK.match(line):
             yield line
         elif _LINE.match(line):
             yield _BY_HAND.sub("", line) if " who=" in line else line

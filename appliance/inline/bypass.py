@@ -1,7 +1,9 @@
-"""What passed by Locum in line: between two runs, and when its next heartbeat took longer than the kernel waits.
+"""What passed by Locum in line: between two runs, when its next heartbeat took longer than the kernel waits, and while
+the rules were gone from the kernel.
 
-The time of the last beat stands beside the ledger as the modification time of a file, written once a second, so that a
-start knows since when everything passed. What passed is in no ledger; the note `bypass` says between which times.
+The time of the last beat that the rules took stands beside the ledger as the modification time of a file, written once
+a second, so that a start knows since when everything passed. What passed is in no ledger; the note `bypass` says
+between which times.
 """
 
 from __future__ import annotations
@@ -29,23 +31,45 @@ class Bypass:
         self._last = self._noted()
         self._now: float | None = None
         self._write_at = float("-inf")
+        self._gone = False
+
+    @property
+    def everything_passes(self) -> bool:
+        """Whether the rules were gone when it beat last."""
+        return self._gone
 
     def beats(self, at: Moment) -> list[Command]:
         """The appliance works: say so to the kernel, and note what has passed by since it was last said."""
-        self._pulse.beat()
+        if not self._pulse.beat():
+            return self._rules_are_gone()
         last, self._last = self._last, at.wall
-        began = self._now is None
-        hung = self._now is not None and (at.now - self._now) * 1000 > ALIVE_MS
-        self._now = at.now
+        why = self._passed(at)
+        self._now, self._gone = at.now, False
         if at.now >= self._write_at:
             self._write_at = at.now + NOTE_EVERY
             self._write(at)
-        if not last or not (began or hung):
+        if not last or not why:
             return []
-        why = "Locum did not run" if began else "Locum was not quick enough, or the machine stood still"
+        last = min(last, at.wall)  # a clock that was set back
         note = Note(at.wall, "bypass", {"first": last, "last": at.wall, "why": why})
         text = f"{why} from {times.text(last)} to {times.text(at.wall)}: what passed in line is not in the ledger"
         return [Keep(note, wait=False), Tell("warning", text, keep=False)]
+
+    def _passed(self, at: Moment) -> str:
+        """Why something may have passed since the last beat, "" if nothing can have."""
+        if self._now is None:
+            return "Locum did not run"
+        if self._gone:
+            return "Locum's rules were not in the kernel"
+        hung = (at.now - self._now) * 1000 > ALIVE_MS
+        return "Locum was not quick enough, or the machine stood still" if hung else ""
+
+    def _rules_are_gone(self) -> list[Command]:
+        if self._gone:
+            return []
+        self._gone = True
+        text = "Locum's rules are not in the kernel: in line, everything passes; put them back with: locum inline up"
+        return [Tell("warning", text, keep=False)]
 
     def _noted(self) -> int:
         """Milliseconds UTC of the last beat of an earlier run, 0 if there was none."""

@@ -22,7 +22,7 @@ class NotResolved(Exception):
 @dataclass(frozen=True, slots=True)
 class Diverted:
     """`version`: 4 or 6. `protocol`: udp or tcp. `ports`: those that devices send to. `clients`: networks. `servers`:
-    addresses.
+    addresses. `bind`: the listener's address, "" for any.
     """
 
     version: int
@@ -30,6 +30,7 @@ class Diverted:
     ports: tuple[int, ...]
     clients: tuple[str, ...]
     servers: tuple[str, ...]
+    bind: str = ""
 
 
 def diverted(config: Config) -> list[Diverted]:
@@ -38,12 +39,15 @@ def diverted(config: Config) -> list[Diverted]:
     for listen in config.listens:
         if isinstance(listen, ReaderConfig):
             continue  # reached at Locum's own address
-        version = ip_address(listen.bind).version
+        here = ip_address(listen.bind)
+        version = here.version
         servers = tuple(each for each in servers_of(config, listen) if ip_address(each).version == version)
         clients = _clients(listen, version)
         if servers and clients:
             protocol, ports = _ports(listen)
-            found.append(Diverted(version, protocol, ports, clients, servers))
+            found.append(
+                Diverted(version, protocol, ports, clients, servers, "" if here.is_unspecified else listen.bind)
+            )
     return found
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 
 from pyroute2 import IPRoute  # type: ignore[import-untyped]
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+
+from appliance.inline import tags
 
 FAMILY = {4: 2, 6: 10}
 LONGEST = 10.0
@@ -28,6 +30,8 @@ _ETHERNET = 1
 _NOARP = 0x80
 _UP = 0x1
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
+_HOOKS = (0xFFFFFFF2, 0xFFFFFFF3)
+"""Of clsact: what comes in, and what goes out (linux/pkt_sched.h)."""
 
 
 class KernelRefuses(Exception):
@@ -101,6 +105,16 @@ class Kernel:
             for route in self._netlink.get_default_routes(family=FAMILY[version])
         )
 
+    def has_route(self, version: int, table: int) -> bool:
+        return bool(list(self._netlink.get_routes(family=FAMILY[version], table=table)))
+
+    def has_rule(self, version: int, table: int, priority: int, device: str) -> bool:
+        return any(
+            (each.get_attr("FRA_TABLE"), each.get_attr("FRA_PRIORITY")) == (table, priority)
+            and device in (each.get_attr("FRA_IIFNAME"), each.get_attr("FRA_OIFNAME"))
+            for each in self._netlink.get_rules(family=FAMILY[version])
+        )
+
     def table_is_free(self, table: int) -> bool:
         """Whether there is neither a route nor a rule for a routing table."""
         for family in FAMILY.values():
@@ -152,13 +166,39 @@ class Kernel:
                 type="local" if local else "unicast",
             )
 
-    def rule(self, do: str, version: int, table: int, priority: int, device: str, mark: int | None) -> None:
-        """`do`: add or del. What comes in on `device` (lo: what leaves from here) looks into a table."""
+    def rule(self, do: str, version: int, table: int, priority: int, which: Mapping[str, str | int]) -> None:
+        """`do`: add or del. `which`: packets that look into a table, by `iifname` (lo: what leaves from here),
+        `oifname`, `fwmark`.
+        """
         with _refusal(f"the routing rule for table {table} cannot be set", unless_gone=do == "del"):
-            wanted: dict[str, Any] = {"iifname": device, "table": table, "priority": priority}
-            if mark is not None:
-                wanted["fwmark"] = mark
-            self._netlink.rule(do, family=FAMILY[version], **wanted)
+            self._netlink.rule(do, family=FAMILY[version], table=table, priority=priority, **which)
+
+    def attach(self, device: str, programs: Sequence[tuple[str, Sequence[tags.Instruction]]]) -> None:
+        """Have two programs look at each frame, the first at those that come in on `device`, the second at those that
+        leave it. They are the only ones there then.
+        """
+        self.detach(device)
+        index = self._index(device)
+        with _refusal(f"programs for frames cannot be attached to {device}"):
+            self._netlink.tc("add", "clsact", index)
+            for parent, (name, instructions) in zip(_HOOKS, programs, strict=True):
+                with tags.loaded(name, instructions) as program:
+                    about = {"fd": program, "name": name, "direct_action": True, "classid": 1}
+                    self._netlink.tc("add-filter", "bpf", index, 1, parent=parent, prio=1, **about)
+
+    def attached(self, device: str) -> list[str]:
+        """The names of the programs that look at the frames of a device."""
+        index = self._index(device)
+        found = [] if index is None else [each for hook in _HOOKS for each in self._netlink.get_filters(index, 0, hook)]
+        options = [each.get_attr("TCA_OPTIONS") for each in found if each.get_attr("TCA_KIND") == "bpf"]
+        return [name for each in options if each and (name := each.get_attr("TCA_BPF_NAME"))]
+
+    def detach(self, device: str) -> None:
+        """Take away what `attach` attached, if it is there."""
+        index = self._index(device)
+        if index is not None and any(each.get_attr("TCA_KIND") == "clsact" for each in self._netlink.get_qdiscs(index)):
+            with _refusal(f"the programs at {device} cannot be taken away", unless_gone=True):
+                self._netlink.tc("del", "clsact", index)
 
     def _index(self, name: str) -> int | None:
         found = self._netlink.link_lookup(ifname=name)
@@ -193,6 +233,8 @@ def setting(key: str) -> str | None:
 
 def set_setting(key: str, value: str) -> None:
     """Raises KernelRefuses."""
+    if ".." in key.split("/") or key.startswith("/"):
+        raise KernelRefuses(f"{key} is no setting of the kernel")
     try:
         (_SETTINGS / key).write_text(value)
     except OSError as error:

@@ -1,7 +1,7 @@
 """What standing in line takes, step by step, and what is in its way. Nothing is changed here.
 
-The steps are in an order in which each leaves the wire as it was: the bridge is made and filled before the rules can
-take anything, and the rules take nothing before the appliance's heart beats.
+The steps are in an order in which each leaves the wire as it was: the rules come last and are taken back first, for a
+running appliance has them divert at once, and what they divert needs all the others.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from appliance.config import Config, InlineConfig
-from appliance.inline import rules
+from appliance.inline import rules, tags
 from appliance.inline.diverted import Diverted, NotResolved, diverted
 from appliance.inline.kernel import Interface, Kernel, KernelRefuses, listed, load_rules, setting
-from appliance.inline.steps import Join, MakeBridge, Route, Rule, Rules, Setting, SetUp, Step
+from appliance.inline.policy import HERE_TABLE, OUT_TABLE, PRIORITY
+from appliance.inline.steps import Join, MakeBridge, Route, Rule, Rules, Setting, SetUp, Step, Tags
 from proxy.net.transparent import MARK
-
-OUT_TABLE, HERE_TABLE = 19567, 19568
-"""Routing tables: what Locum sends as a device, and what is for its listeners."""
-PRIORITY = 19
-"""Before the main table's (32766), and where hardly anybody has rules."""
 
 _VERSIONS = (4, 6)
 
@@ -63,11 +59,13 @@ def problems(config: Config, kernel: Kernel, *, made_here: bool = False) -> Iter
         found = kernel.interface(inline.bridge)
         if found is not None and not made_here:
             yield Problem(f"there is an interface {inline.bridge} already; name another as bridge in [inline]")
+        if why := _no_tags(inline, kernel):
+            yield Problem(f"frames with a VLAN tag pass untouched, and are not Locum's ({why})", fatal=False)
     elif setting("net/ipv4/ip_forward") != "1":
         yield Problem("this machine does not forward (net.ipv4.ip_forward is 0); a router must, before Locum is one")
     if not made_here:
         yield from _collisions(kernel)
-    yield from _rules(config)
+    yield from _rules(config, made_here)
 
 
 def bridge_mac(inline: InlineConfig, kernel: Kernel) -> str:
@@ -93,15 +91,17 @@ def _bridge(inline: InlineConfig, flows: list[Diverted], kernel: Kernel) -> Iter
     yield Setting(f"{v4}/src_valid_mark", "1")
     yield Setting(f"{v4}/forwarding", "1")
     yield Setting(f"{v4}/send_redirects", "0")
-    yield Setting(f"{v6}/accept_ra", "0")
-    yield Setting(f"{v6}/addr_gen_mode", "1")
+    if 6 in _with_settings():
+        yield Setting(f"{v6}/accept_ra", "0")
+        yield Setting(f"{v6}/addr_gen_mode", "1")
     # What has no socket any more is answered by the kernel on the way it came.
     yield Setting("net/ipv4/fwmark_reflect", "1")
-    yield Setting("net/ipv6/fwmark_reflect", "1")
+    if 6 in _with_settings():
+        yield Setting("net/ipv6/fwmark_reflect", "1")
     for side in (inline.copier_side, inline.server_side):
-        yield Setting(f"net/ipv6/conf/{side}/disable_ipv6", "1")
+        if 6 in _with_settings():
+            yield Setting(f"net/ipv6/conf/{side}/disable_ipv6", "1")
         yield Join(side, bridge)
-    yield Rules(rules.bridge_rules(inline, flows, mac))
     yield SetUp(bridge)
     for version in _with_settings():
         yield Route(version, OUT_TABLE, bridge)
@@ -109,6 +109,17 @@ def _bridge(inline: InlineConfig, flows: list[Diverted], kernel: Kernel) -> Iter
         yield Rule(version, HERE_TABLE, PRIORITY, bridge, MARK)
         yield Rule(version, OUT_TABLE, PRIORITY + 1, bridge)
         yield Rule(version, OUT_TABLE, PRIORITY + 2, "lo", MARK)
+        if version == 6:
+            yield Rule(version, OUT_TABLE, PRIORITY + 3, bridge, leaving=True)
+    handles_tags = not _no_tags(inline, kernel)
+    if handles_tags:
+        yield Tags(bridge)
+    yield Rules(rules.bridge_rules(inline, flows, mac, tags=handles_tags))
+
+
+def _no_tags(inline: InlineConfig, kernel: Kernel) -> str:
+    """Why frames in a VLAN cannot be taken, "" if they can."""
+    return "" if kernel.attached(inline.bridge) == [name for name, _ in tags.PROGRAMS] else tags.refusal()
 
 
 def _router(inline: InlineConfig, flows: list[Diverted]) -> Iterator[Step]:
@@ -150,7 +161,8 @@ def _interface(inline: InlineConfig, side: str, kernel: Kernel, made_here: bool)
 def _must_be_bare(side: str, found: Interface, kernel: Kernel) -> Iterator[Problem]:
     """A port of the bridge has no address: whoever reaches this machine by it would lose it."""
     ours = os.environ.get("SSH_CONNECTION", "").split()
-    if len(ours) == 4 and kernel.holds_address(ours[2]) == found.name:
+    address, _, scope = ours[2].partition("%") if len(ours) == 4 else ("", "", "")
+    if address and found.name in (scope, kernel.holds_address(address)):
         yield Problem(f"{side}: you are logged in over {found.name}; the bridge needs interfaces of its own")
     elif found.addresses:
         yield Problem(
@@ -169,7 +181,7 @@ def _collisions(kernel: Kernel) -> Iterator[Problem]:
             )
 
 
-def _rules(config: Config) -> Iterator[Problem]:
+def _rules(config: Config, made_here: bool) -> Iterator[Problem]:
     try:
         flows = flows_of(config)
         tables = listed("ruleset")
@@ -178,11 +190,17 @@ def _rules(config: Config) -> Iterator[Problem]:
         return
     try:
         inline = InlineConfig("bridge", "lo", "lo", "lo") if _inline(config).mode == "bridge" else None
-        tried = rules.bridge_rules(inline, flows, "02:00:00:00:00:01") if inline else ""
+        tried = rules.bridge_rules(inline, flows, "02:00:00:00:00:01", tags=True) if inline else ""
         load_rules(tried or rules.router_rules(_inline(config), flows), only_try=True)
     except KernelRefuses as error:
         yield Problem(f"this kernel cannot do what the rules need: {error}")
     for each in tables:
+        table = each.get("table", {})
+        if table.get("name") == rules.TABLE and table.get("family") in rules.FAMILIES and not made_here:
+            where = f"{table['family']} {rules.TABLE}"
+            yield Problem(
+                f"there is a table {where} that Locum did not make (nft list table {where}); it needs the name"
+            )
         chain = each.get("chain", {})
         if chain.get("table") == rules.TABLE or chain.get("hook") not in ("prerouting", "forward", "ingress", "egress"):
             continue

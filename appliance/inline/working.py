@@ -1,5 +1,5 @@
 """What the running appliance does to stand in line, beside its flows: it beats, and on a bridge it answers for servers
-that are gone.
+that are gone, and for copiers that are off while it speaks as them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from proxy.commands import Side
 from proxy.events import Moment
 from proxy.neighbours import Guarded, Neighbours
 from proxy.net.driver import Driver
+from proxy.presence import REMEMBERED
 from proxy.upstream import Upstream
+from storage.reader import Reader
 
 
 class Working:
-    """`memory` reads what the ledger remembers. Raises OSError, with words, if the kernel does not allow it."""
+    """`reader`: of what the ledger remembers. Raises OSError, with words, if the kernel does not allow it."""
 
-    def __init__(
-        self, config: Config, inline: InlineConfig, driver: Driver, memory: Callable[[str], str | None]
-    ) -> None:
-        self._bypass = Bypass(config.state_dir, Pulse())
+    def __init__(self, config: Config, inline: InlineConfig, driver: Driver, reader: Reader) -> None:
+        self._bypass = Bypass(config.state_dir, Pulse(inline.mode))
         self._driver = driver
+        self._upstreams: list[Upstream] = []
         self._neighbours: Neighbours | None = None
         if inline.mode == "bridge":
-            self._neighbours = Neighbours(memory)
+            self._neighbours = Neighbours(reader.memory, reader.memories(REMEMBERED), driver.spoken_as)
+            driver.open_lessons()
             driver.open_packets(Side.COPIERS, inline.copier_side, self._neighbours)
             driver.open_packets(Side.SERVERS, inline.server_side, self._neighbours)
 
@@ -41,11 +43,15 @@ class Working:
     def beats(self, at: Moment) -> None:
         """Reactor, writer and data path have gone round once more."""
         self._driver.run(self._bypass.beats(at))
+        if self._bypass.everything_passes:
+            for upstream in self._upstreams:
+                upstream.passed_by(at)
 
     def guard(
         self, config: Config, upstreams: Mapping[str, Upstream], addresses_of: Callable[[str], Sequence[str]]
     ) -> None:
         """These servers are answered for from now on, when they are gone; `addresses_of` an upstream, as known now."""
+        self._upstreams = list(upstreams.values())
         if self._neighbours is not None:
             guarded = [
                 Guarded(upstreams[name].link, address, _clients(listen, ip_address(address).version))

@@ -62,6 +62,12 @@ def probe(mac: bytes, wanted: IPv4Address, tag: int | None) -> bytes:
     return ethernet.build(ethernet.Frame(ethernet.BROADCAST, mac, ethernet.ARP, message, tag))
 
 
+def question(mac: bytes, address: IPv4Address, wanted: IPv4Address, tag: int | None) -> bytes:
+    """The frame with which the station `address` asks everybody for `wanted`."""
+    message = build(Arp(REQUEST, mac, address, ethernet.NO_MAC, wanted))
+    return ethernet.build(ethernet.Frame(ethernet.BROADCAST, mac, ethernet.ARP, message, tag))
+
+
 def reply(mac: bytes, address: IPv4Address, to_mac: bytes, to: IPv4Address, tag: int | None) -> bytes:
     """The frame that tells `to` that `mac` has `address`, and nobody else."""
     message = build(Arp(REPLY, mac, address, to_mac, to))

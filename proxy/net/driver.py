@@ -26,6 +26,7 @@ from proxy.commands import (
     Send,
     SendFrame,
     Side,
+    TeachRules,
     Tell,
     Tls,
     Verify,
@@ -58,7 +59,7 @@ from proxy.net.crashpoints import (
 from proxy.net.listening import allow_many_files
 from proxy.net.packets import FramePort
 from proxy.net.streams import Streams
-from proxy.net.transparent import ANOTHER_PORT
+from proxy.net.transparent import ANOTHER_PORT, MARK
 from proxy.net.udp import LARGEST, DevicePort, ServerPort
 from proxy.net.writer import Result, Store, Writer
 from storage.answers import Outcome
@@ -130,6 +131,7 @@ class Driver:
         self._device_ports: dict[Channel, DevicePort] = {}
         self._server_ports: dict[Channel, ServerPort] = {}
         self._frame_ports: dict[Side, FramePort] = {}
+        self._lessons: FramePort | None = None
         self._events: deque[tuple[Flow, Event]] = deque()
         self._running = False
         self._transparent = transparent
@@ -162,6 +164,10 @@ class Driver:
             self.dispatch(flow, FrameReceived(side, data, this_moment()))
 
         self._frame_ports[side] = FramePort(self._reactor, interface, received)
+
+    def open_lessons(self) -> None:
+        """Teach the kernel's rules (`TeachRules`). Raises OSError, with words."""
+        self._lessons = FramePort(self._reactor, "lo", lambda data: None, MARK)
 
     def open_for_devices(self, channel: Channel) -> None:
         """Begin to read a port that `listen` or `listen_stream` has bound."""
@@ -214,6 +220,8 @@ class Driver:
                 self._told(command)
             elif isinstance(command, SendFrame | WatchFrames):
                 self._frame(command)
+            elif isinstance(command, TeachRules) and self._lessons is not None:
+                self._lessons.send(command.data)
             elif isinstance(command, ReadMeters):
                 self.read_meters(command)
 
@@ -227,6 +235,11 @@ class Driver:
         self._server_ports.clear()
         self._frame_ports.clear()
 
+    def spoken_as(self) -> set[str]:
+        """The addresses of devices that sockets of ours towards servers have now."""
+        ports = (port.source for port in self._server_ports.values())
+        return {source.address for source in (*ports, *self._streams.sources()) if source is not None}
+
     def losses(self) -> dict[str, int]:
         """What did not get where it should: datagrams not sent, streams not served, changes not stored, events that
         met a bug.
@@ -237,7 +250,8 @@ class Driver:
         return {reason: number for reason, number in counted.items() if number}
 
     def _ports(self) -> list[DevicePort | ServerPort | FramePort]:
-        return [*self._device_ports.values(), *self._server_ports.values(), *self._frame_ports.values()]
+        lessons = [] if self._lessons is None else [self._lessons]
+        return [*self._device_ports.values(), *self._server_ports.values(), *self._frame_ports.values(), *lessons]
 
     def _handle(self, flow: Flow, event: Event) -> None:
         # The last line of defence: a bug met by one datagram must not stop the service for all others.
@@ -270,7 +284,7 @@ class Driver:
         if isinstance(command, SendFrame):
             port.send(command.data)
         else:
-            port.watch(command.addresses, command.stations, command.senders)
+            port.watch(command)
 
     def _close(self, command: Close) -> None:
         if self._streams.close(command.channel, command.abort):

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from protocols.neighbours.ethernet import ARP, IPV4, IPV6
 from protocols.neighbours.ndp import ADVERTISEMENT, ICMPV6, SOLICITATION
+from proxy.commands import WatchFrames
 
 LARGEST = 1518
 READ_AT_ONCE = 32
@@ -27,7 +28,7 @@ Instruction = tuple[int, int, int, int]
 Condition = tuple[int, int, int]
 
 _ETH_P_ALL = 3
-_SOL_PACKET, _PACKET_AUXDATA = 263, 8
+_SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
 _SO_ATTACH_FILTER = 26
 _AUXDATA = struct.Struct("=IIIHHHH")
 _VLAN_VALID, _TPID_VALID = 1 << 4, 1 << 6
@@ -40,7 +41,7 @@ _JUMP, _JUMP_IF_EQUAL, _RETURN = 0x05, 0x15, 0x06
 _PACKET_TYPE = 0xFFFFF000 + 4
 _OUTGOING = 4
 
-_KIND, _NEXT_HEADER, _ICMP_TYPE = 12, 20, 54
+_TO, _FROM, _KIND, _NEXT_HEADER, _ICMP_TYPE = 0, 6, 12, 20, 54
 _ARP_SENDER, _ARP_TARGET, _IPV4_SOURCE, _IPV6_SOURCE, _NDP_WANTED = 28, 38, 26, 22, 62
 _TAKE: Instruction = (_RETURN, 0, 0, LARGEST)
 _LEAVE: Instruction = (_RETURN, 0, 0, 0)
@@ -58,10 +59,14 @@ log = Logger()
 
 
 def program(
-    addresses: Collection[bytes], stations: Collection[bytes], senders: Collection[bytes] = ()
+    addresses: Collection[bytes],
+    stations: Collection[bytes],
+    senders: Collection[bytes] = (),
+    partners: Collection[bytes] = (),
 ) -> list[Instruction]:
     """The filter for what `WatchFrames` says: frames that came in, from a station, or of ARP and neighbour discovery
-    and from or about an address, or of IP from a sender. Each instruction is code, the two jumps, and the operand.
+    and from or about an address, or from or to a partner, or of IP from a sender. Each instruction is code, the two
+    jumps, and the operand.
 
     Kept short, for a socket has little memory for it (net.core.optmem_max): 20 KB hold ten IPv6 addresses.
     """
@@ -69,14 +74,15 @@ def program(
     v6 = sorted(each for each in addresses if len(each) == 16)
     made = _where([(_OCTET, _PACKET_TYPE, _OUTGOING)], _LEAVE)
     for mac in sorted(stations):
-        made += _where(_octets(6, mac), _TAKE)
+        made += _where(_octets(_FROM, mac), _TAKE)
     for sender in sorted(senders):
         kind, place = (IPV4, _IPV4_SOURCE) if len(sender) == 4 else (IPV6, _IPV6_SOURCE)
         made += _where([(_HALF, _KIND, kind), *_octets(place, sender)], _TAKE)
+    between = [_where(_octets(place, each), _TAKE) for place in (_TO, _FROM) for each in sorted(partners)]
     about = [_where(_octets(place, each), _TAKE) for place in (_ARP_SENDER, _ARP_TARGET) for each in v4]
-    made += _of_kind(ARP, about)
+    made += _of_kind(ARP, [*between, *about])
     about = [_where(_octets(place, each), _TAKE) for place in (_IPV6_SOURCE, _NDP_WANTED) for each in v6]
-    return [*made, *_of_kind(IPV6, [_NEIGHBOUR_OR_LEAVE, *about]), _LEAVE]
+    return [*made, *_of_kind(IPV6, [_NEIGHBOUR_OR_LEAVE, *between, *about]), _LEAVE]
 
 
 def _octets(place: int, octets: bytes) -> list[Condition]:
@@ -111,11 +117,11 @@ def attach(to: socket.socket, instructions: list[Instruction]) -> None:
 class FramePort:
     """Frames of one interface; `received(data)` is called for each that is watched, at first none.
 
-    `dropped` counts what could not be read or sent. Raises OSError, with words, if there is no such interface or this
-    process may not do it.
+    `dropped` counts what could not be read or sent; `mark`: on what is sent (SO_MARK). Raises OSError, with words, if
+    there is no such interface or this process may not do it.
     """
 
-    def __init__(self, reactor: Any, interface: str, received: Callable[[bytes], None]) -> None:
+    def __init__(self, reactor: Any, interface: str, received: Callable[[bytes], None], mark: int = 0) -> None:
         self.dropped = 0
         self._reactor = reactor
         self._interface = interface
@@ -128,7 +134,11 @@ class FramePort:
         try:
             self._socket.setblocking(False)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            # The filter would leave them too, after the kernel has copied each.
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             attach(self._socket, program((), ()))
+            if mark:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             self._socket.bind((interface, _ETH_P_ALL))
         except OSError as error:
             self._socket.close()
@@ -137,13 +147,13 @@ class FramePort:
             raise
         reactor.addReader(self)
 
-    def watch(self, addresses: frozenset[bytes], stations: frozenset[bytes], senders: frozenset[bytes]) -> None:
-        """See `WatchFrames`. A filter that the kernel has no room for is told, and the one before stays."""
+    def watch(self, wanted: WatchFrames) -> None:
+        """A filter that the kernel has no room for is told, and the one before stays."""
         try:
-            attach(self._socket, program(addresses, stations, senders))
+            attach(self._socket, program(wanted.addresses, wanted.stations, wanted.senders, wanted.partners))
         except OSError as error:
             text = "no filter for {number} addresses on {interface} ({error}); raise net.core.optmem_max"
-            log.warn(text, number=len(addresses), interface=self._interface, error=error.strerror)
+            log.warn(text, number=len(wanted.addresses), interface=self._interface, error=error.strerror)
 
     def send(self, data: bytes) -> None:
         """Send a frame as it is."""

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
-from proxy.commands import Tls
+from proxy.commands import Source, Tls
 from proxy.events import Channel, Closed, Connected, Event, Flow, Moment, Peer, Received
 from proxy.net.why import why_lost, why_not_connected
 
@@ -66,6 +66,8 @@ class Stream(Protocol):
     ) -> None:
         self.channel = channel
         self.peer: Peer = ("", 0, "")
+        self.source: Source | None = None
+        """As whom it was opened, in line."""
         self.connector: Any = None
         self.untrusted = ""
         """Why the other side's certificate does not do."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from proxy.commands import Connect, Tell, Tls
+from proxy.commands import Connect, Source, Tell, Tls
 from proxy.events import Channel, Event, Flow, Moment
 from proxy.net.dialling import Dialling
 from proxy.net.listening import Listener
@@ -99,6 +99,7 @@ class Streams:
         self.close(command.channel, abort=True)
         stream = Stream(self, command.channel, command.owner, command.tls)
         stream.peer = (command.address, command.port, "")
+        stream.source = command.source
         self._streams[command.channel] = stream
         factory: Any = _One(stream)
         try:
@@ -122,6 +123,10 @@ class Streams:
             self.lost[ANOTHER_PORT] += 1
 
         return Dialling(self.reactor, (command.address, command.port), command.source, factory, elsewhere)
+
+    def sources(self) -> Iterator[Source | None]:
+        """As whom each stream was opened."""
+        return (stream.source for stream in self._streams.values())
 
     def send(self, channel: Channel, data: bytes) -> bool:
         """Send on a stream; whether there is one of this channel."""

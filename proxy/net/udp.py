@@ -105,13 +105,13 @@ class DevicePort(_Port):
         self._received = received
         self._largest = largest
         self._v6 = family == socket.AF_INET6
-        self._wildcard = ip_address(address.partition("%")[0]).is_unspecified
+        self._several = transparent or ip_address(address.partition("%")[0]).is_unspecified
         try:
             if self._v6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if self._wildcard and self._v6:
+            if self._several and self._v6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            elif self._wildcard:
+            elif self._several:
                 self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             if transparent:
                 make_transparent(self._socket)
@@ -128,7 +128,7 @@ class DevicePort(_Port):
     def doRead(self) -> None:
         for _ in range(READ_AT_ONCE):
             try:
-                if self._wildcard:
+                if self._several:
                     data, ancillary, _, source = self._socket.recvmsg(self._largest, SPACE)
                     peer = (source[0], source[1], self._local(ancillary))
                 else:
@@ -170,8 +170,8 @@ class DevicePort(_Port):
 class ServerPort(_Port):
     """One source port towards a server. `refused(text)` is called when the network says that nobody is there.
 
-    `source`: the device's address and port that it has in line; `elsewhere`: another port of that address was taken,
-    for the device's own could not be had. Raises OSError if there is no socket to be had.
+    `source`: the device's address and port that it was given in line; `elsewhere`: another port of that address was
+    taken, for the device's own could not be had. Raises OSError if there is no socket to be had.
     """
 
     def __init__(
@@ -186,6 +186,7 @@ class ServerPort(_Port):
     ) -> None:
         super().__init__(reactor, family_of(address))
         self.elsewhere = False
+        self.source = source
         self._largest = largest
         self._received = received
         self._refused = refused

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from tests.peers.freeradius import FreeRadius
+from tests.peers.knocking import Knocking, knocking
 from tests.peers.locum import Locum, table
 from tests.peers.netns import COPIER, COPIER6, SERVER, SERVER6, Wire
 from tests.peers.radclient import Run, radclient
@@ -74,16 +77,31 @@ def tap(line: Wire, namespace: str, interface: str) -> Iterator[Tap]:
 
 
 class InLine:
-    """FreeRADIUS behind, a copier before, and Locum between them; it is started by the test."""
+    """FreeRADIUS behind, a copier before, and Locum between them; it is started by the test.
 
-    def __init__(self, line: Wire, home: Path, *, mode: str = "bridge", offline: str = "1s") -> None:
+    `servers`: the addresses of the upstream, that of the server's machine if not given; `more`: TOML to append.
+    """
+
+    def __init__(
+        self,
+        line: Wire,
+        home: Path,
+        *,
+        mode: str = "bridge",
+        offline: str = "1s",
+        probe_interval: str = "500ms",
+        servers: Sequence[str] = (),
+        binds: Sequence[str] = ("0.0.0.0", "::"),
+        more: str = "",
+    ) -> None:
         self.line = line
+        servers = servers or line.server_at
         self.home = home
         with line.inside(line.server):
             self.server = FreeRadius(
                 home / "server",
                 secret=SECRET,
-                hosts=(SERVER, SERVER6),
+                hosts=servers,
                 ports=(AUTH, ACCT),
                 clients=("10.0.0.0/8", "fd00::/8"),
             )
@@ -93,17 +111,17 @@ class InLine:
             AUTH,
             ACCT,
             SECRET.encode(),
-            address=[SERVER, SERVER6],
-            binds=("0.0.0.0", "::"),
-            upstream={"answer_timeout": "500ms", "probe_interval": "500ms"},
+            address=list(servers),
+            binds=binds,
+            upstream={"answer_timeout": "500ms", "probe_interval": probe_interval},
             offline={"delay": offline},
             client={"network": "10.0.0.0/8"},
-            more=table("[inline]", sides),
+            more=table("[inline]", sides) + more,
         )
         self.locum.auth_port, self.locum.acct_port = AUTH, ACCT
         # The second listener is that of IPv6.
-        v4, v6 = self.locum.config_text().rsplit("10.0.0.0/8", 1)
-        self.locum.write_config(f"{v4}fd00::/8{v6}")
+        v4, v6, rest = self.locum.config_text().split("10.0.0.0/8", 2)
+        self.locum.write_config(f"{v4}10.0.0.0/8{v6}fd00::/8{rest}")
 
     def start_server(self) -> None:
         with self.line.inside(self.line.server):
@@ -125,32 +143,82 @@ class InLine:
         eventually(self.passes, 5, "frames pass the bridge")
 
     def passes(self) -> bool:
-        return self.line.run(self.line.copier, ["ping", "-c1", "-W1", SERVER], check=False).returncode == 0
+        return (
+            self.line.run(self.line.copier, ["ping", "-c1", "-W1", self.line.server_at[0]], check=False).returncode == 0
+        )
 
-    def wait_until_probed(self) -> None:
-        """Locum knows that the server answers Status-Server, so that silence tells it something."""
+    def stand(self) -> None:
+        """In line, with the server, and the kernel diverts."""
+        self.start_server()
+        self.up()
+        self.start_locum()
+        self.wait_until_diverting()
+
+    def wait_until_diverting(self, within: float = 5.0) -> None:
+        eventually(lambda: self.counters()["diverting"], within, "the kernel diverts")
+
+    def counters(self) -> dict[str, Any]:
+        """What `inline status --json` says."""
+        told: dict[str, Any] = json.loads(self.run_locum("inline", "status", "--json"))
+        return told
+
+    def wait_until_probed(self, addresses: int = 1) -> None:
+        """Locum knows that so many of the server's addresses answer Status-Server, so that silence tells something."""
         query = "SELECT key FROM memory WHERE key LIKE 'status-auth:%'"
-        eventually(lambda: self.locum.query(query), 10, "the server has answered a probe")
+        eventually(lambda: len(self.locum.query(query)) >= addresses, 10, "the server has answered a probe")
 
-    def ask(self, command: str, requests: Sequence[dict[str, str]], *, v6: bool = False, **how: float) -> Run:
-        """What radclient, as the copier, gets from the server's address."""
-        port = AUTH if command == "auth" else ACCT
-        with self.line.inside(self.line.copier):
-            address = SERVER6 if v6 else SERVER
+    def ask(
+        self,
+        command: str,
+        requests: Sequence[dict[str, str]],
+        *,
+        v6: bool = False,
+        namespace: str = "",
+        to: tuple[str, int] | None = None,
+        **how: float,
+    ) -> Run:
+        """What radclient, as the copier (or another), gets from the server's address (or another, with its port)."""
+        address, port = to or (self.line.server_at[v6], AUTH if command == "auth" else ACCT)
+        with self.line.inside(namespace or self.line.copier):
             return radclient(self.home / "copier", address, port, command, SECRET, requests, **how)  # type: ignore[arg-type]
 
-    def login(self, card: str = "0A1B2C3D", *, v6: bool = False, **how: float) -> list[str]:
+    def login(self, card: str = "0A1B2C3D", *, name: str = "KM-1", **how: Any) -> list[str]:
         request = {
             "User-Name": f'"{card}"',
-            "NAS-IP-Address": COPIER,
-            "NAS-Identifier": '"KM-1"',
+            "NAS-IP-Address": self.line.copier_at[0],
+            "NAS-Identifier": f'"{name}"',
             "Message-Authenticator": "0x00",
         }
-        return self.ask("auth", [request], v6=v6, **how).codes
+        return self.ask("auth", [request], **how).codes
+
+    def record(self, session: str, card: str = "0A1B2C3D", *, name: str = "KM-1", **how: Any) -> list[str]:
+        """The end of a session, as accounting."""
+        request = {
+            "User-Name": f'"{card}"',
+            "Acct-Status-Type": "Stop",
+            "Acct-Session-Id": f'"{session}"',
+            "NAS-Identifier": f'"{name}"',
+        }
+        return self.ask("acct", [request], **how).codes
+
+    def wait_until_decided(self, by: str, *cards: str) -> None:
+        """The ledger has the logins of these cards, and who decided them."""
+        eventually(lambda: {self.decided_by().get(card) for card in cards} == {by}, 5, f"decided by {by}: {cards}")
+
+    def decided_by(self) -> dict[str, str]:
+        """Who decided the login of each card, by the ledger."""
+        query = "SELECT card, decided_by FROM logins JOIN personal USING (seq) ORDER BY seq"
+        return {row["card"]: row["decided_by"] for row in self.locum.query(query)}
+
+
+def login_goes_on(office: InLine, **how: Any) -> AbstractContextManager[Knocking]:
+    """A login every 50 ms from the copier to the server, beside what is done in the block."""
+    to = how.pop("to", None) or (office.line.server_at[how.pop("v6", False)], AUTH)
+    return knocking(office.line, SECRET, to, **how)
 
 
 @contextmanager
-def in_line(line: Wire, home: Path, **how: str) -> Iterator[InLine]:
+def in_line(line: Wire, home: Path, **how: Any) -> Iterator[InLine]:
     with ExitStack() as endings:
         made = InLine(line, home, **how)
         endings.callback(made.server.stop)
@@ -158,4 +226,17 @@ def in_line(line: Wire, home: Path, **how: str) -> Iterator[InLine]:
         yield made
 
 
-__all__ = ["ACCT", "AUTH", "COPIER", "COPIER6", "SERVER", "SERVER6", "InLine", "Tap", "ends", "in_line", "tap"]
+__all__ = [
+    "ACCT",
+    "AUTH",
+    "COPIER",
+    "COPIER6",
+    "SERVER",
+    "SERVER6",
+    "InLine",
+    "Tap",
+    "ends",
+    "in_line",
+    "login_goes_on",
+    "tap",
+]

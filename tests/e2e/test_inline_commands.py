@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,8 +70,10 @@ class Box:
             "links": self.line.ip(self.line.appliance, "-j", "link"),
             "rules": self.line.ip(self.line.appliance, "rule") + self.line.ip(self.line.appliance, "-6", "rule"),
             "routes": "".join(self.line.run(self.line.appliance, ["ip", *each], check=False).stdout for each in tables),
-            "nft": self.line.run(self.line.appliance, ["nft", "list", "ruleset"]).stdout,
+            "nft": self.line.run(self.line.appliance, ["nft", "-s", "list", "ruleset"]).stdout,
         }
+        # What passes is learned meanwhile.
+        told["nft"] = re.sub(r"\n\s*elements = \{[^}]*\}", "", told["nft"])
         links = [(each["ifname"], each.get("master"), "UP" in each["flags"]) for each in json.loads(told["links"])]
         told["links"] = str(sorted(links, key=str))
         for key in ("net/ipv4/fwmark_reflect", "net/bridge/bridge-nf-call-iptables", "net/ipv6/conf/p0/disable_ipv6"):
@@ -218,3 +224,121 @@ def test_nobody_but_root_may_change_the_network(box: Box) -> None:
     done = box.line.run(box.line.appliance, command, cwd="/", check=False)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_what_others_took_away_is_said_and_put_back_by_up(box: Box) -> None:
+    assert box.locum("inline", "up").returncode == 0
+    as_it_stood = box.as_found()
+    for arguments in (
+        ["rule", "del", "pref", "19"],
+        ["-6", "rule", "del", "pref", "21"],
+        ["link", "set", "p1", "nomaster"],
+    ):
+        box.line.ip(box.line.appliance, *arguments)
+    told = json.loads(box.locum("inline", "status", "--json").stdout)["lost"]
+    assert [each.split(" add ")[0].split(" master ")[0] for each in told] == [
+        "ip link set p1",
+        "ip -4 rule",
+        "ip -6 rule",
+    ]
+    assert (
+        "taken away by others: ip -4 rule add priority 19"
+        in box.locum("check").stdout + box.locum("inline", "status").stdout
+    )
+    assert box.locum("inline", "up").returncode == 0
+    assert box.as_found() == as_it_stood
+    assert json.loads(box.locum("inline", "status", "--json").stdout)["lost"] == []
+
+
+def test_a_step_that_a_killed_up_did_not_take_is_taken_by_the_next(box: Box) -> None:
+    """It is in the note, for that is written first."""
+    assert box.locum("inline", "up").returncode == 0
+    as_it_stood = box.as_found()
+    box.line.ip(box.line.appliance, "route", "flush", "table", "19567")
+    assert box.locum("inline", "up").returncode == 0
+    assert box.as_found() == as_it_stood
+
+
+@pytest.mark.parametrize("how", ["another's", "a link", "writable"])
+def test_nothing_is_done_by_a_note_that_root_did_not_write(box: Box, tmp_path: Path, how: str) -> None:
+    """The directory belongs to the service, and what is done by the note is done as root."""
+    assert box.locum("inline", "up").returncode == 0
+    note = box.state / "inline.json"
+    if how == "another's":
+        os.chown(note, 65534, 65534)
+    elif how == "writable":
+        note.chmod(0o666)
+    else:
+        note.rename(tmp_path / "elsewhere")
+        note.symlink_to(tmp_path / "elsewhere")
+    before = box.as_found()
+    done = box.locum("inline", "down", "--all")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "inline.json" in done.stderr
+    assert box.as_found() == before
+
+
+def test_the_note_is_not_written_through_a_link(box: Box, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    (box.state / "inline.json.new").symlink_to(victim)
+    assert box.locum("inline", "up").returncode == 0
+    assert victim.read_text() == "as it was"
+
+
+def test_a_table_of_that_name_that_is_not_locums_is_left_alone(box: Box) -> None:
+    box.line.run(box.line.appliance, ["nft", "add table inet locum"])
+    before = box.as_found()
+    done = box.locum("inline", "up")
+    assert done.returncode == 1
+    assert "there is a table inet locum that Locum did not make" in done.stderr
+    assert box.as_found() == before
+
+
+def test_down_needs_no_more_of_the_configuration_than_where_the_state_is(box: Box) -> None:
+    before = box.as_found()
+    assert box.locum("inline", "up").returncode == 0
+    box.config.write_text(box.config.read_text() + "\ntypo = 1\n")
+    assert box.locum("inline", "down", "--all").returncode == 0
+    assert box.as_found() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("stood", [False, True], ids=["from nothing", "from another way of standing"])
+def test_up_that_is_stopped_while_it_asks_is_undone(box: Box, number: int, stood: bool) -> None:
+    if stood:
+        assert box.locum("inline", "up").returncode == 0
+        box.config.write_text(
+            box.config.read_text().replace("10.9.0.0/24", "10.9.0.1/32").replace("10.0.0.0/8", "10.9.0.1/32")
+        )
+    before = box.as_found()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = box.line.popen(box.line.appliance, box.command("inline", "up", "--confirm"), cwd=ROOT, **pipes)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"ye")
+    process.stdin.flush()
+    os.set_blocking(process.stderr.fileno(), False)
+    eventually(lambda: b"Type yes" in (process.stderr.peek() if process.stderr else b""), 10)
+    process.send_signal(number)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 1
+    assert b"everything is undone" in said or b"all is as it was before" in said
+    assert box.as_found() == before
+
+
+def test_only_one_goes_into_the_line_at_a_time(box: Box) -> None:
+    with _locked(box.state):
+        done = box.locum("inline", "up")
+    assert done.returncode == 1
+    assert "another 'locum inline up' or 'down' is at work" in done.stderr
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

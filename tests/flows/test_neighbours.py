@@ -479,7 +479,8 @@ def test_a_tag_that_gives_a_priority_only_is_no_vlan(line: Line) -> None:
 
 def test_a_restart_knows_the_mac_address(line: Line) -> None:
     line.known()
-    assert line.memory == {f"neighbour:{line.server}": f"{mac_text(SERVER)}/0"}
+    macs = {line.server: SERVER, line.copier: COPIER}
+    assert line.memory == {f"neighbour:{address}": f"{mac_text(mac)}/0" for address, mac in macs.items()}
     line.contact(Signal.CONTACT_FAILED)
     line.start()
     line.pass_time(5)
@@ -592,10 +593,11 @@ def test_frames_of_the_servers_machine_are_watched_only_while_it_is_unknown_or_d
     unknown = WatchFrames(Side.SERVERS, about, senders=about)
     assert line.watched == {Side.COPIERS: WatchFrames(Side.COPIERS, about), Side.SERVERS: unknown}
     line.known()
-    assert line.watched[Side.SERVERS] == WatchFrames(Side.SERVERS, about)
+    partners = frozenset({SERVER})
+    assert line.watched[Side.SERVERS] == WatchFrames(Side.SERVERS, about, partners=partners)
     line.contact(Signal.CONTACT_FAILED)
     line.pass_time(TICK)
-    assert line.watched[Side.SERVERS] == WatchFrames(Side.SERVERS, about, frozenset({SERVER}))
+    assert line.watched[Side.SERVERS] == WatchFrames(Side.SERVERS, about, frozenset({SERVER}), partners=partners)
     line.pass_time(5)
     assert line.watched[Side.SERVERS].stations == frozenset({SERVER})
     line.traffic()

@@ -5,11 +5,13 @@ What is written there goes to memory (overlayfs) and is gone with the box; its n
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +19,8 @@ from tests.peers.skips import need_program, need_root, skip
 from tests.peers.waiting import NeverCame, eventually
 
 SYSTEMD = Path("/lib/systemd/systemd")
+_NEW_NETWORK = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 _BOOT = """\
 set -e
 mount --make-rprivate /
@@ -28,12 +32,18 @@ mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount --rbind /dev dev
+mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 ip link set lo up
 export container=lxc
 exec chroot . /lib/systemd/systemd --system --unit=basic.target --log-target=null --show-status=0
 """
+
+
+def _enter(network: int) -> None:
+    if _libc.setns(network, _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 class Box:
@@ -86,6 +96,16 @@ class Box:
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Sockets that this thread makes are in its network (setns(2))."""
+        with open("/proc/thread-self/ns/net") as here, open(f"/proc/{self.init}/ns/net") as there:
+            _enter(there.fileno())
+            try:
+                yield
+            finally:
+                _enter(here.fileno())
 
     def put(self, name: str, content: bytes, mode: int = 0o644) -> None:
         """Write a file in it; `name` is an absolute path."""

@@ -265,6 +265,8 @@ class FreeRadius:
 
     def start(self) -> FreeRadius:
         """Start it and wait until both ports answer Status-Server."""
+        # Below /dev, where files of tests in memory are, it opens a log that is there, and makes none.
+        (self.home / "detail").touch(mode=0o600)
         with (self.home / "output").open("ab") as output:
             self.process = subprocess.Popen(
                 [self.program, "-f", "-d", str(self.home), "-n", "radiusd", "-l", str(self.home / "server.log")],

@@ -22,19 +22,20 @@ defaults
     timeout client 1h
     timeout server 1h
 listen terminals
-    bind {address}:{front}
-    server hq {address}:{back}
+    bind {front}
+    server hq {back}
 """
 
 
 class HaProxy:
-    """HAProxy in front of one port of loopback."""
+    """HAProxy in front of one port, of loopback if not told otherwise."""
 
-    def __init__(self, home: Path, back: int) -> None:
+    def __init__(self, home: Path, back: int, *, address: str = LOOPBACK[4], server: str = LOOPBACK[4]) -> None:
         self.port = free_port()
+        self._address = address
         home.mkdir(parents=True, exist_ok=True)
         file = home / "haproxy.cfg"
-        file.write_text(CONFIG.format(address=LOOPBACK[4], front=self.port, back=back))
+        file.write_text(CONFIG.format(front=f"{address}:{self.port}", back=f"{server}:{back}"))
         with (home / "output").open("ab") as output:
             self.process = subprocess.Popen(
                 [need_program("haproxy", "haproxy"), "-db", "-f", str(file)],
@@ -46,7 +47,7 @@ class HaProxy:
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection((LOOPBACK[4], self.port), 1).close()
+            socket.create_connection((self._address, self.port), 1).close()
         except OSError:
             return False
         return True

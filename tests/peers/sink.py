@@ -25,7 +25,7 @@ _JOB_HEAD = bytes((0, 0, 126, 217, 2))  # Vendor-Id 32473, vendor type 2 (Locum-
 
 
 class Sink(Child):
-    """A sink on two ports of loopback."""
+    """A sink on two ports, of loopback if not told otherwise."""
 
     def __init__(
         self,
@@ -34,12 +34,13 @@ class Sink(Child):
         delay: float = 0.0,
         sign: bool = True,
         ports: tuple[int, int] | None = None,
+        address: str = LOOPBACK[4],
     ) -> None:
         self.auth_port, self.acct_port = ports or (free_port(), free_port())
         self.secret = secret.encode()
         super().__init__(
             "tests.peers.sink",
-            [str(self.auth_port), str(self.acct_port), secret, str(delay), "signed" if sign else "unsigned"],
+            [str(self.auth_port), str(self.acct_port), secret, str(delay), "signed" if sign else "unsigned", address],
         )
 
     def book(self, *, whole: bool = False) -> dict[str, Any]:
@@ -126,11 +127,11 @@ def _answer(datagram: bytes, secret: bytes, sign: bool) -> bytes:
     return head + hashlib.md5(head + datagram[4:20] + front + state + secret).digest() + front + state
 
 
-def _listen(port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def _listen(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     made.setblocking(False)
-    made.bind((LOOPBACK[4], port))
+    made.bind((address, port))
     return made
 
 
@@ -173,10 +174,11 @@ def _serve(sockets: list[socket.socket], secret: bytes, delay: float, sign: bool
 
 
 def main() -> None:
-    """`sink AUTH_PORT ACCT_PORT SECRET DELAY signed|unsigned`"""
-    auth, acct, secret, delay, sign = sys.argv[1:]
+    """`sink AUTH_PORT ACCT_PORT SECRET DELAY signed|unsigned ADDRESS`"""
+    auth, acct, secret, delay, sign, address = sys.argv[1:]
     with contextlib.suppress(EOFError, KeyboardInterrupt):
-        _serve([_listen(int(auth)), _listen(int(acct))], secret.encode(), float(delay), sign == "signed")
+        sockets = [_listen(address, int(port)) for port in (auth, acct)]
+        _serve(sockets, secret.encode(), float(delay), sign == "signed")
 
 
 if __name__ == "__main__":

@@ -23,16 +23,17 @@ ALL = 31
 class EchoServer(Child):
     """It listens when the constructor returns."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        super().__init__("tests.peers.terminal_echo", [str(self.port)])
+    def __init__(self, address: str = LOOPBACK[4], port: int | None = None) -> None:
+        self.port = port or free_port()
+        super().__init__("tests.peers.terminal_echo", [address, str(self.port)])
 
 
 class _Echo:
     """The server's process."""
 
-    def __init__(self, port: int) -> None:
-        self.front = socket.create_server((LOOPBACK[4], port), backlog=1024)
+    def __init__(self, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.front = socket.create_server((address, port), family=family, backlog=1024)
         self.poll = select.epoll()
         self.poll.register(0, select.EPOLLIN)
         self.poll.register(self.front.fileno(), select.EPOLLIN)
@@ -101,9 +102,9 @@ class _Echo:
 
 
 def main() -> None:
-    """`terminal_echo PORT`"""
+    """`terminal_echo ADDRESS PORT`"""
     with contextlib.suppress(EOFError, KeyboardInterrupt):
-        _Echo(int(sys.argv[1])).run()
+        _Echo(sys.argv[1], int(sys.argv[2])).run()
 
 
 if __name__ == "__main__":

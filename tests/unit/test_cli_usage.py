@@ -121,6 +121,13 @@ def test_a_mistake_in_the_config_is_status_2_and_a_line_each(
         assert [line.split(": ")[0] for line in said] == [f"{file}:17", f"{file}:18"]
 
 
+@pytest.mark.parametrize("deed", ["plan", "up", "status"])
+def test_in_line_without_its_section_is_status_2(deed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tmp_path, SMALL)
+    assert main(["inline", deed, "-c", str(config)]) == 2
+    assert capsys.readouterr().err == f"locum: {config} has no section [inline]; see docs/inline.md\n"
+
+
 def test_no_command_shows_the_help_and_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "Usage: locum" in capsys.readouterr().out

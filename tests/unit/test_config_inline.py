@@ -51,6 +51,10 @@ def test_what_cannot_be_is_refused_in_words(tmp_path: Path, lines: str, said: st
     assert said in str(raised.value)
 
 
-def test_in_line_a_listener_takes_what_is_for_any_address(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'bind must be "0.0.0.0" or "::", not 127.0.0.1'):
+def test_in_line_a_listener_takes_what_is_for_any_address_or_for_its_server(tmp_path: Path) -> None:
+    of_the_server = ANY.replace('"0.0.0.0"', '"10.0.0.5"')
+    assert [each.bind for each in loaded(tmp_path, f'{of_the_server}\n[inline]\nmode = "bridge"\n{SIDES}').listens] == [
+        "10.0.0.5"
+    ]
+    with pytest.raises(ConfigError, match=r'bind must be "0.0.0.0", "::" or an address of hq, not 127.0.0.1'):
         inline(tmp_path, f'mode = "bridge"\n{SIDES}', SMALL)

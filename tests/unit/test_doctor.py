@@ -160,18 +160,28 @@ def test_of_the_log_only_lines_of_known_form_are_kept_without_who_did_it() -> No
         ("locum", "2026-11-23T10:15:03.120Z debug received planted"),
         ("locum", "ValueError: planted"),
         ("locum", '  File "/opt/locum/x.py", line 3, in planted'),
+        ("locum", "/etc/locum/locum.toml:3: planted is no file"),
+        ("locum-inline", "/etc/locum/locum.toml:3: planted is no file"),
+        ("locum-inline", "/etc/locum/locum.toml: planted"),
         ("locum", "Fatal Python error: Aborted"),
         ("locum", 'Thread 0x00007f (most recent call first):'),
         ("locum", '  File "/opt/locum/x.py", line 3 in work'),
-        ("systemd", "locum.service: Watchdog timeout (limit 30s)!"),
     ]  # fmt: skip
-    kept = list(redacting.log_lines(lines))
+    ours = [
+        ("systemd", "locum.service: Watchdog timeout (limit 30s)!"),
+        ("locum-inline", "error: there is no interface eth1"),
+        ("locum", "locum: 0.0.0.0 port 1812 is taken"),
+    ]
+    kept = list(redacting.log_lines(redacting.Entry("AT", *each) for each in [*lines, *ours]))
     assert "planted" not in "\n".join(kept)
     assert kept == [
         lines[0][1],
         "2026-11-23T10:15:03.120Z warning a drill begins",
         '{"time": "2026-11-23T10:15:03.120Z", "level": "info", "text": "t", "port": 1}',
-        *(line for _, line in lines[6:]),
+        *(line for _, line in lines[9:]),
+        "AT systemd: locum.service: Watchdog timeout (limit 30s)!",
+        "AT locum-inline: error: there is no interface eth1",
+        "AT locum: 0.0.0.0 port 1812 is taken",
     ]
 
 

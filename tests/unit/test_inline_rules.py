@@ -81,17 +81,32 @@ def test_a_port_of_another_machine_is_in_no_rule() -> None:
 
 def test_of_tcp_only_what_begins_here_is_taken() -> None:
     for text in (bridge_rules(BRIDGE, FLOWS, MAC), router_rules(ROUTER, FLOWS)):
-        begins = [line for line in text.splitlines() if "tcp dport" in line]
+        to_listeners = [line for line in text.splitlines() if "tcp dport" in line]
+        begins = [line for line in to_listeners if "tcp flags & (syn | ack) == syn" in line]
         assert begins
-        assert all("tcp flags & (syn | ack) == syn" in line for line in begins)
+        goes_on = "meta l4proto . ip saddr . th sport . ip daddr . th dport @flows4"
+        assert all(goes_on in line for line in to_listeners if line not in begins)
 
 
 def test_nothing_is_taken_before_the_kernel_knows_that_the_appliance_works() -> None:
-    for text, chain in ((bridge_rules(BRIDGE, FLOWS, MAC), "copiers"), (router_rules(ROUTER, FLOWS), "hand")):
-        lines = text[text.index(f"chain {chain}") :].splitlines()
-        gate = next(number for number, line in enumerate(lines) if "meta protocol != @alive accept" in line)
-        taking = [number for number, line in enumerate(lines) if "goto" in line or "tproxy" in line]
-        assert gate < min(taking)
+    gate = "meta protocol != @alive accept"
+    router = router_rules(ROUTER, FLOWS)
+    assert gate in router[router.index("chain hand") : router.index("tproxy")]
+    taking = [chain for chain in bridge_rules(BRIDGE, FLOWS, MAC).split("chain ") if "meta pkttype set host" in chain]
+    assert len(taking) == 4
+    for chain in taking:
+        before, _, after = chain.partition(gate)
+        assert "meta pkttype set host" in after
+        assert "flows" not in before, "who is where is learned all the same; no flow is"
+
+
+def test_a_flow_that_there_is_no_room_to_remember_is_not_taken() -> None:
+    """nft leaves a rule where an element cannot be added; the answers to such a flow would find no way to Locum."""
+    for version in (4, 6):
+        chain = bridge_rules(BRIDGE, FLOWS, MAC).partition(f"chain take{version} {{")[2].partition("}\n  chain")[0]
+        taking = [line for line in chain.splitlines() if "meta pkttype set host" in line]
+        assert len(taking) == 2
+        assert all(f"update @flows{version}" in line.partition("meta pkttype")[0] for line in taking)
 
 
 def in_a_namespace(commands: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -104,7 +119,10 @@ def in_a_namespace(commands: str, stdin: str = "") -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("text", [bridge_rules(BRIDGE, FLOWS, MAC), router_rules(ROUTER, FLOWS)])
+@pytest.mark.parametrize(
+    "text",
+    [bridge_rules(BRIDGE, FLOWS, MAC), bridge_rules(BRIDGE, FLOWS, MAC, tags=False), router_rules(ROUTER, FLOWS)],
+)
 def test_the_kernel_takes_the_rules_again_and_again_and_lets_them_go(text: str) -> None:
     done = in_a_namespace(f"nft -f - <<A\n{text}A\nnft -f - <<A\n{text}A\nnft -f - <<A\n{without()}A\nnft list ruleset")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

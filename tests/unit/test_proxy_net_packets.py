@@ -79,6 +79,17 @@ def test_other_traffic_passes_from_watched_stations_only(kernel: Filtered) -> No
     assert not kernel.passes(wanted, ip_frame(OTHER))
 
 
+def test_arp_and_neighbour_discovery_from_or_to_a_partner_pass(kernel: Filtered) -> None:
+    wanted = program((), (), partners=(SERVER,))
+    assert kernel.passes(wanted, arp.question(SERVER, S4, C4, None))
+    assert kernel.passes(wanted, arp.reply(COPIER, C4, SERVER, S4, None))
+    assert kernel.passes(wanted, ndp.solicitation(SERVER, S6, C6, None))
+    assert kernel.passes(wanted, ndp.advertisement(COPIER, C6, SERVER, S6, None))
+    assert not kernel.passes(wanted, arp.reply(COPIER, C4, OTHER, S4, None))
+    assert not kernel.passes(wanted, ndp.advertisement(COPIER, C6, OTHER, S6, None))
+    assert not kernel.passes(wanted, ip_frame(SERVER))
+
+
 def test_nothing_watched_lets_nothing_pass(kernel: Filtered) -> None:
     for frame in (arp.probe(COPIER, S4, None), ndp.solicitation(COPIER, C6, S6, None), ip_frame(SERVER)):
         assert not kernel.passes(program((), ()), frame)

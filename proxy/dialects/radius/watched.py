@@ -201,7 +201,7 @@ class WatchedUpstream(Upstream):
         if others:
             return self._switch(role, others[0], at)
         commands: list[Command] = []
-        if role == ACCT and ACCT in self.settings.roles:
+        if role == ACCT and ACCT in self.settings.roles and not self.is_deaf(at):
             commands += self._accounting_failed(cause, at)
         if role == self.lead:
             commands += self.contact_failed(cause, at)
