@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from appliance.config import Config, ListenConfig, OfflineConfig, SnmpConfig, UpstreamConfig
+from appliance.config import Config, ListenConfig, OfflineConfig, SnmpConfig, UpstreamConfig, zones
 from appliance.dialects import Listening, Parts, dialect
 from protocols.meters import table
 from proxy.admission import Policy
@@ -123,7 +123,7 @@ class Assembly:
         self._configure_site(config)
         own = config.snmp.meters if config.snmp is not None else ""
         self.metering.table = table.read_table(table.shipped_text(), own)
-        self.metering.zone = _zone(config)
+        self.metering.midnights.zone = _zone(config)
         self._configure_meters(config, at)
         for listen in config.listens:
             listening = self.listeners.get(channel_of(listen))
@@ -215,9 +215,8 @@ class Assembly:
 
 def _zone(config: Config) -> tzinfo:
     """The site's time zone: that of [ledger], or this machine's."""
-    if config.ledger.time_zone is not None:
-        return ZoneInfo(config.ledger.time_zone)
-    return datetime.now().astimezone().tzinfo or UTC
+    named = config.ledger.time_zone
+    return ZoneInfo(named) if named is not None else zones.of_this_machine()
 
 
 def channel_of(listen: ListenConfig) -> Channel:

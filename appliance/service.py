@@ -291,7 +291,10 @@ class Service:
         for opened, port in enumerate(listening.ports):
             try:
                 if port.stream:
-                    self.driver.listen_stream(port.channel, listening.flow, port.address, port.number, port.tls)
+                    own = port.own_address
+                    self.driver.listen_stream(
+                        port.channel, listening.flow, port.address, port.number, port.tls, own_address=own
+                    )
                 else:
                     self.driver.listen(port.channel, listening.flow, port.address, port.number)
             except OSError as error:

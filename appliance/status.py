@@ -15,6 +15,7 @@ from appliance import __version__
 from appliance.assembly import Assembly
 from appliance.keeper import Keeper
 from appliance.outbox_deeds import row_of
+from proxy.dialects.cardreader.listener import ReaderListener
 from proxy.upstream import Upstream
 from storage import signed
 from storage.checkpoints import Checkpoint
@@ -64,6 +65,8 @@ class StatusBoard:
                 {"device": name, "until": instant(drill.until), "reason": drill.reason}
                 for name, drill in assembly.site.drills.running().items()
             ],
+            "readers": self._readers(),
+            "meters": self._meters(),
             "unlock_code": bool(assembly.site.unlocking.hash),
             "outbox": _counts(self._outbox.counts()),
             "last_outage": self._reader.last_outage(),
@@ -112,6 +115,33 @@ class StatusBoard:
             "evidence": _readable(detail.evidence),
             "deliveries": [{**asdict(each), "at": instant(each.at)} for each in detail.tries],
         }
+
+    def _readers(self) -> list[dict[str, Any]]:
+        """A row for each card reader: whether the two ends of its line are connected, and who serves it."""
+        flows = (listening.flow for listening in self._assembly.listeners.values())
+        readers = sorted((flow for flow in flows if isinstance(flow, ReaderListener)), key=lambda flow: flow.device)
+        return [
+            {
+                "device": flow.device,
+                "reader": flow.connected[0],
+                "server": flow.connected[1],
+                "served_by": "locum" if flow.locum_serves else "server",
+            }
+            for flow in readers
+        ]
+
+    def _meters(self) -> list[dict[str, Any]]:
+        """A row for each copier whose meters are read: when last, and what is wrong."""
+        return [
+            {
+                "device": row["device"],
+                "read_at": instant(row["read_at"]),
+                "in_session": row["in_session"],
+                "kind": row["kind"] or None,
+                "trouble": row["trouble"] or None,
+            }
+            for row in self._assembly.metering.shown()
+        ]
 
     def _upstream(self, flow: Upstream) -> dict[str, Any]:
         link = flow.link

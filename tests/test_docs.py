@@ -468,12 +468,23 @@ name = "lab"
 dialect = "terminal"
 address = "127.0.0.1"
 port = {port}
+
+[[reader]]
+device = "OLD-1"
+upstream = "print"
+address = "127.0.0.1"
+port = {port}
+listen = "127.0.0.1:{listen}"
+
+[[device]]
+id = "OLD-1"
+snmp = {{ address = "127.0.0.1", port = {port}, community = "public" }}
 """
 
 
 def test_operations_has_every_key_of_status(tmp_path: Path) -> None:
     """Of every dialect, with a drill that runs."""
-    more = OTHER_SERVERS.format(port=free_port())
+    more = OTHER_SERVERS.format(port=free_port(), listen=free_port())
     appliance = Locum.before(tmp_path, NoServer(free_port(), free_port()), more=more)
     try:
         begun = appliance.start().run_to_its_end("drill", "start", "--all", "--reason", "docs")

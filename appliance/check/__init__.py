@@ -6,7 +6,7 @@ Nothing is changed and nothing is kept: it may run beside the appliance. What on
 
 from collections.abc import Iterator
 
-from appliance.check import certificates, inline, machine, management, outward, readers, servers, settings
+from appliance.check import certificates, inline, machine, management, meters, outward, readers, servers, settings
 from appliance.check.findings import Finding, Level, error
 from appliance.check.running import running_on
 from appliance.config import Config
@@ -27,4 +27,5 @@ def check_all(config: Config) -> Iterator[Finding]:
     yield from outward.findings(config, running)
     yield from servers.findings(config)
     yield from readers.findings(config, running)
+    yield from meters.findings(config)
     yield from management.findings(config, running)

@@ -37,9 +37,12 @@ def findings(config: Config, running: Running | None) -> Iterator[Finding]:
         text = f"the Locum that runs cannot store ({running.storing_fails}); look into the kernel's log and at the disk"
         yield error("storage", text)
     yield _clock()
-    for place in (each for listen in config.listens for each in _ports(listen)):
-        what = f"listen {place.address} port {place.port}"
-        yield port_tried(what, place, running, "[[listen]]", elsewhere=config.inline is not None)
+    for listen in config.listens:
+        own = isinstance(listen, ReaderConfig)
+        for place in _ports(listen):
+            what = f"listen {place.address} port {place.port}"
+            section = "[[reader]]" if own else "[[listen]]"
+            yield port_tried(what, place, running, section, elsewhere=config.inline is not None and not own)
 
 
 def _state_dir(state_dir: Path, running: bool) -> Iterator[Finding]:

@@ -52,6 +52,8 @@ def status(answer: dict[str, Any], now: float) -> RenderableType:
     parts += _storage(answer.get("storage") or {})
     parts += [Text(), _upstreams(upstreams, now), Text()]
     parts += _devices_line(answer.get("devices") or [])
+    parts += _readers_line(answer.get("readers") or [])
+    parts += _meters_line(answer.get("meters") or [], now)
     parts += _last_outage(answer.get("last_outage"), now)
     parts += _ledger_line(answer.get("ledger") or {})
     return Group(*parts)
@@ -195,6 +197,43 @@ def _devices_line(rows: list[dict[str, Any]]) -> Iterable[Text]:
         yield Text(f"Unlocked     {_few(unlocked)}")
     if drilling := [clean(row.get("id")) for row in rows if row.get("drill")]:
         yield Text(f"Drill        {_few(drilling)}", style="yellow")
+
+
+def _readers_line(rows: list[dict[str, Any]]) -> Iterable[Text]:
+    if not rows:
+        return
+    ours = sum(row.get("served_by") == "locum" for row in rows)
+    there = sum(bool(row.get("reader")) for row in rows)
+    yield Text(f"Readers      {there:,} of {len(rows):,} connected; Locum serves {ours:,}")
+    if away := [clean(row.get("device")) for row in rows if not row.get("reader")]:
+        yield Text(f"             no reader at {_few(away)}", style="yellow")
+    if alone := [
+        clean(row.get("device"))
+        for row in rows
+        if row.get("reader") and not row.get("server") and row.get("served_by") == "server"
+    ]:
+        yield Text(f"             no connection with the server: {_few(alone)}", style="yellow")
+
+
+_UNREAD = {
+    "silent": "silent",
+    "nobody": "no SNMP agent",
+    "denied": "wrong key or access",
+    "unreadable": "not understood",
+    "strange": "no counter of pages",
+}
+
+
+def _meters_line(rows: list[dict[str, Any]], now: float) -> Iterable[Text]:
+    if not rows:
+        return
+    times = sorted(str(row["read_at"]) for row in rows if row.get("read_at"))
+    well = sum(bool(row.get("read_at")) and not row.get("kind") for row in rows)
+    said = f", the last {ago(times[-1], now)} ago, the longest {ago(times[0], now)} ago" if times else ""
+    yield Text(f"Meters       {well:,} of {len(rows):,} read{said}")
+    for kind, words in _UNREAD.items():
+        if names := [clean(row.get("device")) for row in rows if row.get("kind") == kind]:
+            yield Text(f"             {words}: {_few(names)}. See: locum meters now", style="yellow")
 
 
 def _named(row: dict[str, Any]) -> str:

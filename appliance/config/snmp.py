@@ -72,8 +72,10 @@ def _agent(
     agent = Agent(address or "", raw.port, version)
     if version == 3:
         user = _user(reader, raw, where)
-        agent = replace(agent, user=user)
+        agent = replace(agent, user=user, context=raw.context or "")
     else:
+        if "context" in written:
+            reader.problem((*at, "context"), 'only SNMPv3 has contexts; remove this, or add version = "3"')
         key = "community_file" if raw.community_file is not None else "community"
         community = secrets.read_secret(reader, where(key)[:-1], raw.community, raw.community_file, "community")
         agent = replace(agent, community=community.value if community is not None else b"")

@@ -280,6 +280,7 @@ class DeviceSnmp(Struct):
     priv: Priv = "none"
     priv_key: SecretText | None = None
     priv_key_file: File | None = None
+    context: Text | None = None
 
 
 class Snmp(Struct):
@@ -293,6 +294,7 @@ class Snmp(Struct):
     priv: Priv = "none"
     priv_key: SecretText | None = None
     priv_key_file: File | None = None
+    context: Text | None = None
     in_session: Annotated[Duration, _duration("1s", "5m", "5s")] = Duration(5.0)
     otherwise: Annotated[Duration, _duration("10s", "1d", "5m")] = Duration(300.0)
     meters_file: File | None = None

@@ -24,13 +24,16 @@ from proxy.upstream import Subscriber, Upstream
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """Where a listener is to be reached: a datagram port, or with `stream` a TCP port (`tls`: over TLS)."""
+    """Where a listener is to be reached: a datagram port, or with `stream` a TCP port (`tls`: over TLS). `own_address`:
+    at an address of this machine also where Locum stands in line.
+    """
 
     channel: Channel
     address: str
     number: int
     stream: bool = False
     tls: Tls | None = None
+    own_address: bool = False
 
     def __str__(self) -> str:
         return f"{self.address} port {self.number} ({'TCP' if self.stream else 'UDP'})"

@@ -34,7 +34,7 @@ class CardReader:
         upstream = parts.upstreams[reader.upstream]
         metered = parts.metered(reader.device, parts.upstreams[reader.records_to])
         flow = ReaderListener(channel, upstream, parts.site, parts.tally, _settings(reader), metered)
-        port = Port(channel, reader.bind, reader.port, stream=True)
+        port = Port(channel, reader.bind, reader.port, stream=True, own_address=True)
         return Listening(flow, (port,), upstream, flow, flow.stop)
 
     def configure_listener(self, listening: Listening, listen: ListenConfig, parts: Parts) -> None:

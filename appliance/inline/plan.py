@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from appliance.config import Config, InlineConfig
+from appliance.config import Config, InlineConfig, ReaderConfig
 from appliance.inline import rules, tags
 from appliance.inline.diverted import Diverted, NotResolved, diverted
 from appliance.inline.kernel import Interface, Kernel, KernelRefuses, listed, load_rules, setting
@@ -63,9 +63,30 @@ def problems(config: Config, kernel: Kernel, *, made_here: bool = False) -> Iter
             yield Problem(f"frames with a VLAN tag pass untouched, and are not Locum's ({why})", fatal=False)
     elif setting("net/ipv4/ip_forward") != "1":
         yield Problem("this machine does not forward (net.ipv4.ip_forward is 0); a router must, before Locum is one")
+    if inline.mode == "bridge":
+        yield from _readers(config, inline, kernel)
     if not made_here:
         yield from _collisions(kernel)
     yield from _rules(config, made_here)
+
+
+def _readers(config: Config, inline: InlineConfig, kernel: Kernel) -> Iterator[Problem]:
+    """Card readers are not in line: they, or their server, connect to an address of this machine."""
+    readers = [each.device for each in config.listens if isinstance(each, ReaderConfig)]
+    if not readers:
+        return
+    in_line = (inline.copier_side, inline.server_side, inline.bridge)
+    for name in kernel.names():
+        found = kernel.interface(name) if name not in in_line else None
+        if found is not None and not found.loopback and found.addresses:
+            where = f"{found.addresses[0].partition('/')[0]} ({name})"
+            text = f"card readers ({len(readers)}) do not stand in line: connections of theirs, and of their servers"
+            yield Problem(f"{text}, go to this machine's own address, such as {where}", False)
+            return
+    yield Problem(
+        "card readers are reached at an address of Locum's own; the bridge has none, and no other interface has one: "
+        "give a third interface an address, or take out [[reader]]"
+    )
 
 
 def bridge_mac(inline: InlineConfig, kernel: Kernel) -> str:

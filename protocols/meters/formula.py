@@ -24,6 +24,7 @@ _TERM = re.compile(
     r"\s*([+-]?)\s*(?:(life)|@([0-9]{1,10})|([0-9]+(?:\.[0-9]+)+)(?:#([0-9a-fA-F]{2}))?)(\?)?\s*(?=[+-]|$)"
 )
 _END = 0xFF
+_DIGITS = re.compile(rb"[ \t]*([0-9]{1,15})[ \t\r\n\0]*")
 
 
 class WrongTable(ValueError):
@@ -110,6 +111,8 @@ def read(counter: Counter, found: Mapping[str, Varbind]) -> Value | None:
     if counter.tag >= 0:
         number = packed(given.value).get(counter.tag) if isinstance(given.value, bytes) else None
         return None if number is None else Value(number, 1 << 32)
+    if given.kind == "octets" and isinstance(given.value, bytes) and (digits := _DIGITS.fullmatch(given.value)):
+        return Value(int(digits[1]), 0)  # some firmware writes its counters as text
     if given.kind not in NUMBERS or not isinstance(given.value, int) or not 0 <= given.value <= LARGEST:
         return None
     return Value(given.value, 1 << 32 if given.kind == "counter32" else 0)

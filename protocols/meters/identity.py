@@ -29,9 +29,10 @@ UNITS = {
     16: "feet", 17: "metres", 18: "items",
 }  # fmt: skip
 
-FIRST_OBJECTS = (SYS_DESCR, SYS_OBJECT_ID, SYS_UPTIME, f"{PRINTER_NAME}.1", f"{SERIAL_NUMBER}.1", DEVICE_ID)
-FIRST_WALKS = (LIFE_COUNT, COUNTER_UNIT, DEVICE_TYPE, DEVICE_DESCR)
+FIRST_OBJECTS = (SYS_DESCR, SYS_OBJECT_ID, SYS_UPTIME, DEVICE_ID)
+FIRST_WALKS = (LIFE_COUNT, COUNTER_UNIT, DEVICE_TYPE, DEVICE_DESCR, PRINTER_NAME, SERIAL_NUMBER)
 _MODEL_OF_1284 = re.compile(r"(?:^|;)\s*(?:MDL|MODEL)\s*:\s*([^;]+)", re.IGNORECASE)
+_MAKER_OF_1284 = re.compile(r"(?:^|;)\s*(?:MFG|MANUFACTURER)\s*:\s*([^;]+)", re.IGNORECASE)
 _AFTER_MODEL = re.compile(r"\s*(?:;| / |/P$|,\s*Firmware| version | V[0-9]|\bNet [0-9]).*$", re.DOTALL)
 _VERSION = re.compile(r"\s+[0-9]+\.[0-9]+[a-z]?$")
 LONGEST_TEXT = 120
@@ -61,10 +62,12 @@ class Profile:
 
 
 def vendor_of(found: Mapping[str, Varbind], known: Table) -> Vendor:
-    """Whose device answered `FIRST_OBJECTS` so."""
+    """Whose device answered `FIRST_OBJECTS` and `FIRST_WALKS` so: by its sysObjectID, else by what it calls itself."""
     given = found.get(SYS_OBJECT_ID)
     named = given.value if given is not None and isinstance(given.value, str) else text(found.get(SYS_OBJECT_ID))
-    return known.vendor_of(named.removeprefix("."), text(found.get(SYS_DESCR)))
+    calls_itself = (text(found.get(SYS_DESCR)), _described(found), _maker(found), _first(found, PRINTER_NAME)[1])
+    vendors = (known.vendor_of(named.removeprefix("."), each) for each in calls_itself)
+    return next((vendor for vendor in vendors if vendor is not table.UNKNOWN), table.UNKNOWN)
 
 
 def more_of(vendor: Vendor) -> tuple[list[str], list[str]]:
@@ -88,7 +91,7 @@ def profile(vendor: Vendor, found: Mapping[str, Varbind]) -> Profile:
     if table.TOTAL not in formulas:
         remarks.append("it has no counter of pages that Locum knows")
     serial_object, serial = _serial(vendor, found)
-    return Profile(vendor.name, _model(vendor, found), serial, serial_object, formulas, tuple(remarks))
+    return Profile(vendor.name or _maker(found), _model(vendor, found), serial, serial_object, formulas, tuple(remarks))
 
 
 def read_counters(known: Profile, found: Mapping[str, Varbind]) -> dict[Counter, Value]:
@@ -155,10 +158,25 @@ def _rows(vendor: Vendor, found: Mapping[str, Varbind]) -> dict[int, list[Counte
 
 
 def _serial(vendor: Vendor, found: Mapping[str, Varbind]) -> tuple[str, str]:
-    for oid in (f"{SERIAL_NUMBER}.1", *vendor.serial):
+    standard = _first(found, SERIAL_NUMBER)
+    if standard[1]:
+        return standard
+    for oid in vendor.serial:
         if named := text(found.get(oid)):
             return oid, named
     return "", ""
+
+
+def _first(found: Mapping[str, Varbind], column: str) -> tuple[str, str]:
+    """The first row of a walked column that has a text: its object and that text."""
+    named = ((oid, text(given)) for oid, given in found.items() if oid.startswith(f"{column}."))
+    return next((each for each in named if each[1]), ("", ""))
+
+
+def _maker(found: Mapping[str, Varbind]) -> str:
+    """Who made it, by its IEEE 1284 text."""
+    told = _MAKER_OF_1284.search(text(found.get(DEVICE_ID)))
+    return told[1].strip() if told is not None else ""
 
 
 def _model(vendor: Vendor, found: Mapping[str, Varbind]) -> str:
@@ -175,7 +193,7 @@ def _model(vendor: Vendor, found: Mapping[str, Varbind]) -> str:
         return _clean(described)
     if (model := _MODEL_OF_1284.search(text(found.get(DEVICE_ID)))) is not None:
         return _clean(model[1])
-    return text(found.get(f"{PRINTER_NAME}.1")) or _clean(sys_descr)
+    return _first(found, PRINTER_NAME)[1] or _clean(sys_descr)
 
 
 def _described(found: Mapping[str, Varbind]) -> str:
@@ -184,7 +202,7 @@ def _described(found: Mapping[str, Varbind]) -> str:
     for oid in printers:
         if named := text(found.get(DEVICE_DESCR + oid.removeprefix(DEVICE_TYPE))):
             return named
-    return text(found.get(f"{DEVICE_DESCR}.1"))
+    return text(found.get(f"{DEVICE_DESCR}.1")) or _first(found, DEVICE_DESCR)[1]
 
 
 def _clean(named: str) -> str:

@@ -20,8 +20,8 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`address` is an IP literal; `version` is 1, 2 (for 2c) or 3. A request waits `timeout` seconds, and is sent
-    `retries` times more.
+    """`address` is an IP literal; `version` is 1, 2 (for 2c) or 3; `context`: a context name of SNMPv3, "" where the
+    device has but one. A request waits `timeout` seconds, and is sent `retries` times more.
     """
 
     address: str
@@ -29,5 +29,6 @@ class Agent:
     version: int = 2
     community: bytes = field(default=b"public", repr=False)
     user: User | None = None
+    context: str = ""
     timeout: float = 1.0
     retries: int = 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any
 
 from protocols.meters import identity
@@ -21,6 +21,7 @@ from proxy.commands import Command, Keep, ReadMeters, Tell
 from proxy.events import Event, Kept, MetersRead, MetersUnread, Moment, NotKept, Ticked
 from proxy.metering import Metered
 from proxy.metering.copier import Copier, Outcome, Reading
+from proxy.metering.midnight import Midnights
 from proxy.metering.settling import Settling, raw_of
 from proxy.site import Site
 from proxy.tally import Tally
@@ -55,7 +56,9 @@ class Pace:
 
 @dataclass(slots=True)
 class Device:
-    """One copier whose meters are read. `step`: what is asked: who, more (of its vendor), read."""
+    """One copier whose meters are read. `step`: what is asked: who, more (of its vendor), read. `trouble`: why it is
+    not read, in words; `kind`: as in `MetersUnread`, or strange (it answers, but no counter of pages).
+    """
 
     name: str
     copier: Copier
@@ -67,6 +70,7 @@ class Device:
     looked: float = float("-inf")
     misses: int = 0
     trouble: str = ""
+    kind: str = ""
     kept_wall: int = 0
     wanted: str = ""
     asked_number: int = 0
@@ -82,7 +86,7 @@ class Asked:
 
 
 class Metering:
-    """The flow. `zone`: whose midnight it is; `memory`: what was remembered under a key."""
+    """The flow. `zone`: whose midnights readings are kept at; `memory`: what was remembered under a key."""
 
     def __init__(
         self,
@@ -96,11 +100,10 @@ class Metering:
         self.table = table
         self.pace = pace
         self.devices: dict[str, Device] = {}
-        self.zone = zone
+        self.midnights = Midnights(zone)
         self._tally = tally
         self._memory = memory
         self._settling = Settling(self, site, self._records_to)
-        self._midnight = 0
         self._todo: list[Command] = []
         self._saved: list[tuple[str, list[dict[str, Any]]]] = []
         self._readers: dict[str, Upstream] = {}
@@ -166,10 +169,8 @@ class Metering:
 
     def _tick(self, at: Moment) -> list[Command]:
         commands = self._begin() + self._settling.tick(at)
-        if at.wall >= self._midnight:
-            if self._midnight:
-                self.want("midnight")
-            self._midnight = next_midnight(at.wall, self.zone)
+        if self.midnights.passed(at.wall):
+            self.want("midnight")
         asked, most = 0, max(A_TICK, round(SPREAD * len(self.devices) / self.pace.in_session))
         for device in self.devices.values():
             if asked >= most:
@@ -214,11 +215,11 @@ class Metering:
         device.due = event.at.now + self._pause(device, event.at.now)
         if event.kind == "silent" and device.misses < MISSES:
             return []
-        return self._say(device, f"its meters are not read: {event.why}")
+        return self._say(device, event.kind, f"its meters are not read: {event.why}")
 
     def _answered(self, device: Device, event: MetersRead) -> list[Command]:
         asked, device.asked = device.asked, None
-        commands = self._back(device)
+        commands: list[Command] = []
         for trouble in event.troubles:
             commands += self._tally.note("snmp-agent", device.name, f"{device.name}: {trouble}", event.at.now)
         if device.step == "who":
@@ -272,17 +273,22 @@ class Metering:
         values = identity.read_counters(profile, found)
         serial = identity.text(found.get(profile.serial_object)) if profile.serial_object else ""
         total = profile.formulas.get("total", ())
+        device.misses = 0
         if not total or any(counter not in values for _, counter in total):
             # It answers, but not what it did: firmware, another machine, or a damaged answer.
             device.looked = float("-inf")
             device.due = at.now + max(self._pause(device, at.now), self.pace.in_session)
-            return self._say(device, "it answers no counter of pages as it should") if total else []
+            if not total:  # said when it was found out who it is
+                device.kind, device.trouble = "strange", "it has no counter of pages that Locum knows"
+                return []
+            return self._say(device, "strange", "it answers no counter of pages as it should")
         device.strange_since = None
+        commands = self._well(device)
         before = copier.last
         outcome = copier.read(Reading(values, identity.uptime_of(found), serial, asked.now, asked.wall))
         if any(each.ended is not None or each.began > asked.now for each in copier.spans):
             self.hurry(device)  # somebody came or went while it was read
-        return self._made(device, outcome, before, profile, at)
+        return commands + self._made(device, outcome, before, profile, at)
 
     def _made(
         self, device: Device, outcome: Outcome, before: Reading | None, profile: Profile, at: Moment
@@ -337,17 +343,16 @@ class Metering:
 
     # What is said
 
-    def _say(self, device: Device, trouble: str) -> list[Command]:
+    def _say(self, device: Device, kind: str, trouble: str) -> list[Command]:
         if device.trouble == trouble:
             return []
-        device.trouble = trouble
+        device.kind, device.trouble = kind, trouble
         return [Tell("warning", f"{device.name}: {trouble}", {"device": device.name})]
 
-    def _back(self, device: Device) -> list[Command]:
-        missed, device.misses = device.misses, 0
-        if not missed or not device.trouble:
+    def _well(self, device: Device) -> list[Command]:
+        if not device.trouble:
             return []
-        device.trouble = ""
+        device.kind = device.trouble = ""
         return [Tell("info", f"{device.name}: its meters are read again", {"device": device.name})]
 
     def shown(self) -> list[dict[str, Any]]:
@@ -397,12 +402,6 @@ class Outages:
         return []
 
 
-def next_midnight(wall: int, zone: tzinfo) -> int:
-    """The first midnight in a time zone after a time, both in ms UTC."""
-    day = datetime.fromtimestamp(wall / 1000, zone).date() + timedelta(days=1)
-    return int(datetime.combine(day, time(), zone).timestamp() * 1000)
-
-
 def _shown(device: Device) -> dict[str, Any]:
     profile, last = device.copier.profile, device.copier.last
     return {
@@ -413,5 +412,6 @@ def _shown(device: Device) -> dict[str, Any]:
         "meters": {each: value for each, value in device.copier.meters().items() if each in KEPT},
         "read_at": last.wall if last else None,
         "in_session": device.copier.in_session,
+        "kind": device.kind,
         "trouble": device.trouble,
     }

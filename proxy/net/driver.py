@@ -69,6 +69,8 @@ from storage.records import NOBODY, AppLogLine, Keepable
 log = Logger()
 
 TICK = 0.05
+TOLD_AT_ONCE = 64
+"""Flows; a few hundred microseconds of work where nothing is to be done."""
 ENTROPY = 32
 LEAVES_WITHIN = 0.02
 """Seconds after which what was sent on a stream has left: only tests that kill the process wait for it."""
@@ -134,28 +136,49 @@ class Driver:
         self._lessons: FramePort | None = None
         self._events: deque[tuple[Flow, Event]] = deque()
         self._running = False
+        self._round: list[Flow] = []
+        self._untold: deque[Flow] = deque()
         self._transparent = transparent
-        if transparent:
-            allow_many_files()  # a socket for each device that is relayed
+        allow_many_files()  # a socket for each device: a reader's connections, its copier's agent, who is relayed
         self._lost: Counter[str] = Counter()
 
-    def listen(self, channel: Channel, flow: Flow, address: str, port: int, largest: int = LARGEST) -> None:
-        """Open a port for devices; it is read from `start` on, `largest` octets of a datagram. Raises OSError if it
-        cannot be bound.
+    def listen(
+        self,
+        channel: Channel,
+        flow: Flow,
+        address: str,
+        port: int,
+        largest: int = LARGEST,
+        *,
+        own_address: bool = False,
+    ) -> None:
+        """Open a port for devices; it is read from `start` on, `largest` octets of a datagram. `own_address`: nothing
+        is diverted to it, also in line. Raises OSError if it cannot be bound.
         """
+        transparent = self._transparent and not own_address
 
         def received(data: bytes, peer: tuple[str, int, str]) -> None:
             self.dispatch(flow, Received(channel, peer, data, this_moment()))
 
         self._device_ports[channel] = DevicePort(
-            self._reactor, address, port, received, transparent=self._transparent, largest=largest
+            self._reactor, address, port, received, transparent=transparent, largest=largest
         )
 
-    def listen_stream(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None = None) -> None:
-        """Open a port for devices' streams; connections are taken from `open_for_devices` on. Raises OSError if it
-        cannot be bound, or (EINVAL, with words) if the certificates cannot be used.
+    def listen_stream(
+        self,
+        channel: Channel,
+        flow: Flow,
+        address: str,
+        port: int,
+        tls: Tls | None = None,
+        *,
+        own_address: bool = False,
+    ) -> None:
+        """Open a port for devices' streams; connections are taken from `open_for_devices` on. `own_address`: nothing
+        is diverted to it, also in line. Raises OSError if it cannot be bound, or (EINVAL, with words) if the
+        certificates cannot be used.
         """
-        self._streams.listen(channel, flow, address, port, tls)
+        self._streams.listen(channel, flow, address, port, tls, own_address=own_address)
 
     def open_packets(self, side: Side, interface: str, flow: Flow) -> None:
         """Read frames on an interface, those that `flow` then wants (`WatchFrames`). Raises OSError, with words."""
@@ -195,10 +218,29 @@ class Driver:
             self._running = False
 
     def tick(self) -> None:
-        """Tell every flow that time has passed."""
+        """Tell every flow that time has passed. Of many, `TOLD_AT_ONCE` are told at once, and the others when what came
+        in meanwhile has been read: no login waits for all of them.
+        """
+        if not self._untold:
+            self._round = list(self.flows)
+            self._untold.extend(self._round)
+            self._tell_time()
+
+    def _tell_time(self) -> None:
         moment = this_moment()
-        for flow in self.flows:
-            self.dispatch(flow, Ticked(moment))
+        told = 0
+        while self._untold and told < TOLD_AT_ONCE:
+            self.dispatch(self._untold.popleft(), Ticked(moment))
+            told += 1
+        if self._untold:
+            self._reactor.callLater(0, self._tell_others)
+
+    def _tell_others(self) -> None:
+        if self.flows != self._round:  # the config was taken over in between
+            there = set(map(id, self.flows))
+            self._untold = deque(flow for flow in self._untold if id(flow) in there)
+            self._round = list(self.flows)
+        self._tell_time()
 
     def run(self, commands: Sequence[Command]) -> None:
         """Run commands in order."""
@@ -227,6 +269,7 @@ class Driver:
 
     def close(self) -> None:
         """Close every port and stream; nothing is read any more."""
+        self._untold.clear()
         self._streams.close_all()
         self._verifier.stop()
         for port in self._ports():

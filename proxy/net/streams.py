@@ -65,7 +65,9 @@ class Streams:
         self._said: dict[str, float] = {}
         self._transparent = transparent
 
-    def listen(self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None) -> None:
+    def listen(
+        self, channel: Channel, flow: Flow, address: str, port: int, tls: Tls | None, *, own_address: bool = False
+    ) -> None:
         """Bind a port for devices; none of their connections is taken before `open`. Raises OSError."""
         if tls is not None:
             from proxy.net.tls import check
@@ -75,7 +77,9 @@ class Streams:
         def accepted(number: int, connection: socket.socket) -> None:
             self._accepted(Stream(self, (*channel, number), flow, tls, listener), tls, connection)
 
-        listener = Listener(self.reactor, address, port, accepted, self._too_many, transparent=self._transparent)
+        # What it answers must leave by this machine's own routes, not by the bridge's.
+        transparent = self._transparent and not own_address
+        listener = Listener(self.reactor, address, port, accepted, self._too_many, transparent=transparent)
         watch_over(listener.socket)  # what it accepts inherits this
         self._listeners[channel] = listener
 

@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import exporting, footprint, in_line, outages, papercut, proving, records, relaying, terminals
+from tests.benchmarks import (
+    exporting,
+    footprint,
+    in_line,
+    metering,
+    outages,
+    papercut,
+    proving,
+    records,
+    relaying,
+    terminals,
+)
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure, show
 from tests.peers.freeradius import version
@@ -30,6 +41,7 @@ ALL: dict[str, Callable[[Bench], Sequence[Figure]]] = {
     "papercut-drain": papercut.draining,
     "proving": proving.proving,
     "exporting": exporting.exporting,
+    "metering": metering.polling,
     "in-line-login": in_line.latency,
     "in-line-calls": in_line.calls,
     "in-line-beside": in_line.beside,

@@ -110,9 +110,16 @@ def test_pages_of_an_outage_arrive_under_the_right_users_and_the_meter_agrees(ro
     shown = room.now()
     assert (shown[DEVICE]["model"], shown[DEVICE]["serial"]) == ("Lab copier 1", "LAB1-1")
     assert shown[BESIDE]["meters"] == {"total": 0}
+    status = office.shop.status()
+    assert status["readers"] == [{"device": DEVICE, "reader": True, "server": True, "served_by": "server"}]
+    assert [(row["device"], row["kind"], bool(row["read_at"])) for row in status["meters"]] == [
+        (DEVICE, None, True),
+        (BESIDE, None, True),
+    ]
     room.desk.stop()
     office.go_offline()
     eventually(lambda: room.reader.connected, 5, "the reader is connected")
+    assert [row["served_by"] for row in office.shop.status()["readers"]] == ["locum"]
     room.use(ADA, ("copy", 7, 2))
     room.use(BO, ("copy", 3, 0), ("print", 4, 4))
     machine.make("print", 11)  # nobody is there

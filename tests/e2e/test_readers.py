@@ -156,6 +156,32 @@ def test_through_an_outage_cards_are_let_in_and_the_readers_handed_back(hall: Ha
     hall.wait_until_served()
 
 
+def test_offline_cards_come_split_joined_with_other_ends_and_among_garbage(hall: Hall) -> None:
+    hall.go_offline()
+    reader = hall.listens.reader
+    known = len(hall.logins("OLD-1"))
+    reader.beeps = reader.errors = 0
+    reader.swipe(ADA, pieces=5)
+    reader.hears(beeps=2)
+    reader.send(f"{ADA}\r\n{BO}\r".encode())  # ADA leaves; of BO the line is not over yet
+    reader.hears(beeps=1)
+    reader.send(b"\n")
+    reader.hears(beeps=2)
+    reader.send(b"\xff\xfe\x00 no card \xfc\n" + CY.encode()[:3])
+    reader.send(CY.encode()[3:] + b"\n")
+    reader.hears(beeps=2)
+    assert [each[::3] for each in hall.waits_for_logins("OLD-1", known + 3)[known:]] == [
+        ("granted", ADA),
+        ("granted", BO),
+        ("granted", CY),
+    ]
+    assert hall.office.shop.status()["dropped"]["reader-no-card"] >= 1
+    reader.swipe(CY)
+    reader.hears(beeps=1)
+    hall.come_back()
+    hall.wait_until_served()
+
+
 def _served(place: Place) -> bool:
     """Whether the server sees a card that is swiped."""
     before = len(place.desk.cards)

@@ -9,9 +9,11 @@ import pytest
 
 from appliance.simulator.machine import KYOCERA, WRAPS
 from protocols.snmp.messages import Varbind
+from proxy.commands import ReadMeters
+from proxy.events import MetersUnread
 from tests.flows.metered_house import MeteredHouse
 from tests.flows.pairs import CARD
-from tests.flows.reader_house import OTHER
+from tests.flows.reader_house import DEVICE, OTHER
 
 TOTAL = f"{KYOCERA}.43.10.1.1.12.1.1"
 
@@ -264,6 +266,38 @@ def test_a_total_of_the_wrong_type_or_size_is_no_reading(tmp_path: Path) -> None
     house.swipe_card()
     house.pass_time(6)
     assert house.pages_by_card()[CARD] == {"copy": 4}
+
+
+def test_what_is_wrong_with_an_agent_is_said_once_and_again_when_it_comes_back(house: MeteredHouse) -> None:
+    for _ in range(2):
+        house.lies = {TOTAL: Varbind(TOTAL, "octets", b"lots")}
+        house.pass_time(700)
+        assert house.assembly.metering.shown()[0]["kind"] == "strange"
+        house.lies = {}
+        house.pass_time(310)
+        assert house.assembly.metering.shown()[0]["kind"] == ""
+    assert told(house, "answers no counter of pages as it should") == 2
+    assert told(house, "read again") == 2
+
+
+def test_a_machine_that_answers_who_it_is_and_no_more_is_said(house: MeteredHouse) -> None:
+    device = house.assembly.metering.devices[DEVICE]
+    house.assembly.metering._pause = lambda device, now: 5.0  # type: ignore[method-assign]
+    answered = house._answer
+
+    def only_who(command: ReadMeters) -> None:
+        if device.step == "who":
+            answered(command)
+        else:
+            why = "no answer from 10.7.0.31"
+            house.dispatch(command.owner, MetersUnread(command.device, command.token, "silent", why, house.moment()))
+
+    house._answer = only_who  # type: ignore[method-assign]
+    device.step, device.due = "who", 0.0
+    house.pass_time(60)
+    assert house.assembly.metering.shown()[0]["kind"] == "silent"
+    assert told(house, "its meters are not read") == 1
+    assert told(house, "read again") == 0
 
 
 def test_never_more_than_one_request_is_under_way_to_a_device(tmp_path: Path) -> None:

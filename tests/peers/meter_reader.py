@@ -94,7 +94,7 @@ def main() -> None:
     manager.configure(agents)
     reactor.callLater(0, begin)
     reactor.run()
-    json.dump({"results": results, "dropped": manager.counts}, sys.stdout)
+    json.dump({"results": results, "dropped": manager.counts, "pysnmp": "pysnmp" in sys.modules}, sys.stdout)
 
 
 if __name__ == "__main__":

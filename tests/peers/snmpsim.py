@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from protocols.snmp import messages
@@ -29,9 +30,11 @@ Rows = dict[str, tuple[str, str]]
 
 
 class SnmpSim:
-    """`python -m snmpsim` on a port of its own, serving every `*.snmprec` in `folder`."""
+    """`python -m snmpsim` on a port of its own, serving every `*.snmprec` in `folder`; by SNMPv3, its name is the
+    context. `options`: more of its own.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         program = Path(sys.executable).with_name("snmpsim-command-responder")
         if not program.exists():
             skip("snmpsim is not installed")
@@ -48,6 +51,7 @@ class SnmpSim:
                 f"--cache-dir={cache}",
                 "--log-level=error",
                 f"--data-dir={folder}",
+                *options,
                 f"--agent-udpv4-endpoint={LOOPBACK[4]}:{self.port}",
             ],
             stdout=self._log,
@@ -96,14 +100,14 @@ def recordings(data: Path | None = None) -> dict[str, Rows]:
     return found
 
 
-def serve(folder: Path, recorded: dict[str, Rows]) -> SnmpSim:
+def serve(folder: Path, recorded: dict[str, Rows], options: Sequence[str] = ()) -> SnmpSim:
     """snmpsim over these recordings."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in recorded.items():
         ordered = sorted(rows.items(), key=lambda row: tuple(map(int, row[0].split("."))))
         text = "".join(f"{oid}|{kind}|{value}\n" for oid, (kind, value) in ordered)
         (folder / f"{name}.snmprec").write_text(text, "utf-8")
-    return SnmpSim(folder)
+    return SnmpSim(folder, options)
 
 
 def _snmprec(text: str) -> Rows:

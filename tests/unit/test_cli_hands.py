@@ -260,3 +260,37 @@ def test_of_two_ways_one_must_be_named_and_only_one(
 ) -> None:
     assert run(tmp_path, *words) == 2
     assert "say " in capsys.readouterr().err
+
+
+def test_status_names_readers_that_are_away_and_meters_that_are_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def meter(name: str, read_at: str | None, kind: str | None = None) -> dict[str, Any]:
+        return {"device": name, "read_at": read_at, "in_session": False, "kind": kind, "trouble": kind}
+
+    answer = {
+        "name": "library",
+        "version": "1",
+        "upstreams": [],
+        "devices": [],
+        "readers": [
+            {"device": "OLD-1", "reader": True, "server": True, "served_by": "server"},
+            {"device": "OLD-2", "reader": False, "server": False, "served_by": "server"},
+            {"device": "OLD-3", "reader": True, "server": False, "served_by": "locum"},
+            {"device": "OLD-4", "reader": True, "server": False, "served_by": "server"},
+        ],
+        "meters": [
+            meter("OLD-1", "2026-11-22T10:16:01.118Z"),
+            meter("OLD-2", "2026-11-22T09:16:01.118Z", "silent"),
+            meter("OLD-3", None, "denied"),
+        ],
+    }
+    with ControlPeer(tmp_path, status=answer):
+        assert run(tmp_path, "status") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Readers      3 of 4 connected; Locum serves 1" in lines
+    assert "             no reader at OLD-2" in lines
+    assert "             no connection with the server: OLD-4" in lines
+    assert any(line.startswith("Meters       1 of 3 read, the last ") for line in lines)
+    assert "             silent: OLD-2. See: locum meters now" in lines
+    assert "             wrong key or access: OLD-3. See: locum meters now" in lines

@@ -48,6 +48,15 @@ def test_a_device_takes_from_snmp_what_it_does_not_say(tmp_path: Path) -> None:
     assert "other" not in repr(config.snmp).replace("otherwise", "")
 
 
+def test_a_context_is_of_version_3_alone(tmp_path: Path) -> None:
+    secure = 'version = "3", user = "locum", context = "engine-2"'
+    config = loaded(tmp_path, f'[[device]]\nid = "a"\nsnmp = {{ address = "10.7.0.31", {secure} }}\n')
+    assert config.snmp is not None
+    assert config.snmp.agents["a"].context == "engine-2"
+    plain = 'address = "10.7.0.31", community = "x", context = "engine-2"'
+    assert "only SNMPv3 has contexts" in wrong(tmp_path, f'[[device]]\nid = "a"\nsnmp = {{ {plain} }}\n')
+
+
 def test_a_user_of_version_3(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,

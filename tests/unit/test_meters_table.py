@@ -77,10 +77,52 @@ def test_the_life_count_counts_where_its_unit_is_pages(
 
 
 @pytest.mark.parametrize(
-    "lie", [("octets", b"100"), ("integer", -2), ("counter64", 1 << 63), ("timeticks", 100), ("oid", "1.3")]
+    "lie",
+    [
+        ("octets", b"100 pages"),
+        ("octets", b""),
+        ("integer", -2),
+        ("counter64", 1 << 63),
+        ("timeticks", 100),
+        ("oid", "1.3"),
+    ],
 )
 def test_what_is_no_count_is_none(lie: tuple[str, int | bytes | str]) -> None:
     assert "total" not in meters(found(Varbind(f"{LIFE}1", *lie)))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [("octets", b"100"), ("octets", b" 100\0"), ("integer", 100), ("gauge32", 100), ("counter64", 100)],
+)
+def test_a_counter_of_another_type_is_read_too(shown: tuple[str, int | bytes | str]) -> None:
+    assert meters(found(Varbind(f"{LIFE}1", *shown)))["total"] == 100
+
+
+def test_a_device_that_is_not_its_hosts_first_one_is_read() -> None:
+    has = found(
+        Varbind("1.3.6.1.2.1.25.3.2.1.2.1", "oid", "1.3.6.1.2.1.25.3.1.3"),
+        Varbind("1.3.6.1.2.1.25.3.2.1.3.1", "octets", b"a processor"),
+        Varbind("1.3.6.1.2.1.25.3.2.1.2.4", "oid", identity.A_PRINTER),
+        Varbind("1.3.6.1.2.1.25.3.2.1.3.4", "octets", b"Brother HL-9000 series"),
+        Varbind("1.3.6.1.2.1.43.5.1.1.17.4", "octets", b"B123"),
+        Varbind("1.3.6.1.2.1.43.10.2.1.4.4.1", "gauge32", 77),
+        Varbind(identity.SYS_OBJECT_ID, "oid", "1.3.6.1.4.1.8072.3.2.10"),
+        Varbind(identity.SYS_DESCR, "octets", b"Linux print 4.9"),
+    )
+    known = identity.profile(identity.vendor_of(has, TABLE), has)
+    assert (known.vendor, known.model, known.serial) == ("Brother", "Brother HL-9000", "B123")
+    assert known.serial_object == "1.3.6.1.2.1.43.5.1.1.17.4"
+    assert meters(has)["total"] == 77
+
+
+def test_a_maker_that_no_table_knows_is_named_as_the_machine_names_it() -> None:
+    has = found(
+        Varbind(identity.DEVICE_ID, "octets", b"MFG:Pagemaster;CMD:PCL;MDL:P 9000;"),
+        Varbind("1.3.6.1.2.1.43.10.2.1.4.1.1", "counter32", 5),
+    )
+    known = identity.profile(identity.vendor_of(has, TABLE), has)
+    assert (known.vendor, known.model) == ("Pagemaster", "P 9000")
 
 
 def test_packed_counters_are_read_also_cut_short() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.commands import Close, Command, Keep, Open, Send, Tell
 from proxy.events import Event, Kept, NotKept, Received, Ticked
-from proxy.net.driver import Driver
+from proxy.net.driver import TOLD_AT_ONCE, Driver
 from storage.answers import Stored
 from storage.errors import CannotStore
 from storage.ledger import Ledger
@@ -158,6 +158,30 @@ def test_a_flow_that_raises_does_not_stop_the_others(bench: Bench) -> None:
     assert bench.driver.bugs == 2
     assert len(good.seen) == 2
     assert all(isinstance(event, Ticked) for event in good.seen)
+
+
+def test_of_many_flows_some_are_told_the_time_and_the_others_after_what_came_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[Callable[[], object]] = []
+    monkeypatch.setattr(bench.reactor, "callLater", lambda delay, deed: later.append(deed))
+    flows = [Script() for _ in range(2 * TOLD_AT_ONCE + 5)]
+    bench.driver.flows[:] = flows
+    bench.driver.tick()
+    assert [len(flow.seen) for flow in flows] == [1] * TOLD_AT_ONCE + [0] * (TOLD_AT_ONCE + 5)
+    bench.driver.tick()
+    assert len(later) == 1, "one round after the other"
+    gone = bench.driver.flows.pop()
+    while later:
+        later.pop()()
+    assert {len(flow.seen) for flow in bench.driver.flows} == {1}
+    assert gone not in bench.driver.flows
+    assert flows[-1].seen == []
+    bench.driver.tick()
+    bench.driver.close()
+    while later:
+        later.pop()()
+    assert flows[TOLD_AT_ONCE].seen[1:] == [], "nothing is told after the end"
 
 
 def test_events_that_arise_while_commands_are_run_wait_their_turn(bench: Bench) -> None:

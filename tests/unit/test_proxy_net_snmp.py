@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,14 @@ import pytest
 
 from appliance.simulator.machine import KYOCERA, Machine
 from protocols.snmp.asking import MOST_REQUESTS, MOST_ROWS
-from protocols.snmp.messages import Message, Pdu, Varbind
-from tests.peers import snmpd
+from protocols.snmp.messages import Message, Pdu, Varbind, decode
+from proxy.commands import Command, ReadMeters
+from proxy.events import Event, MetersRead, MetersUnread
+from proxy.metering import agents as lab
+from proxy.net.driver import this_moment
+from proxy.net.reactor import lean_reactor
+from proxy.net.snmp.manager import SnmpManager
+from tests.peers import snmpd, snmpsim
 from tests.peers.agents import Agent, Behaviour, answer, read_meters
 from tests.peers.ports import free_port
 
@@ -151,6 +157,51 @@ def test_an_agent_that_can_answer_only_one_object_at_a_time_is_read(stack: ExitS
     assert one(agent(stack, small).port)["meters"]["copy"] == 12
 
 
+class Waiting:
+    """A flow that waits for readings."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+
+    def handle(self, event: Event) -> list[Command]:
+        self.told.append(event)
+        return []
+
+
+def turned(reactor: Any, until: Callable[[], object], within: float = 5.0) -> None:
+    """Let the reactor work by hand."""
+    deadline = time.monotonic() + within
+    while not until():
+        assert time.monotonic() < deadline
+        reactor.iterate(0.01)
+
+
+def test_who_waits_for_a_reading_is_told_when_the_settings_change_or_it_takes_too_long(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reactor, flow = lean_reactor(), Waiting()
+    manager = SnmpManager(reactor, lambda to, event: flow.told.append(event), this_moment)
+    stack.callback(lambda: (manager.close(), reactor.iterate(0)))
+    machine = Machine("1", asleep=True)
+    port = agent(stack, machine_behind(machine)).port
+    manager.configure({"a": lab.Agent("127.0.0.1", port)})
+    asked = ReadMeters("a", flow, 1, ("1.3.6.1.2.1.1.3.0",))
+    manager.read(asked)
+    manager.configure({"a": lab.Agent("127.0.0.1", port, timeout=9.0)})
+    turned(reactor, lambda: flow.told)
+    assert isinstance(flow.told[0], MetersUnread)
+    assert manager.under_way == 0
+    monkeypatch.setattr("proxy.net.snmp.manager.LONGEST", 0.1)
+    manager.read(replace(asked, token=2))
+    turned(reactor, lambda: len(flow.told) > 1)
+    assert isinstance(flow.told[1], MetersUnread)
+    assert flow.told[1].kind == "unreadable"
+    machine.asleep = False
+    manager.read(replace(asked, token=3))
+    turned(reactor, lambda: len(flow.told) > 2)
+    assert isinstance(flow.told[2], MetersRead)
+
+
 def test_a_lost_request_is_sent_again(stack: ExitStack) -> None:
     machine = Machine("1")
     machine.make("copy", 12)
@@ -186,9 +237,54 @@ def test_a_wrong_user_a_wrong_key_and_silence_are_told_apart_in_version_3(stack:
     found = read_meters([*agents, silent])["results"]
     assert "meters" in found["right"], found["right"]
     assert {name: told.get("kind") for name, told in found.items()} == {
-        "right": None, "user": "denied", "auth": "denied", "priv": found["priv"]["kind"], "level": "denied",
+        "right": None, "user": "denied", "auth": "denied", "priv": "denied", "level": "denied",
         "silent": "silent",
     }  # fmt: skip
     assert "does not know the user" in found["user"]["why"]
     assert "authentication key" in found["auth"]["why"]
-    assert "meters" not in found["priv"]
+    assert "privacy key" in found["priv"]["why"]
+
+
+def test_a_device_with_contexts_is_read_in_the_one_that_is_named(stack: ExitStack, tmp_path: Path) -> None:
+    life = "1.3.6.1.2.1.43.10.2.1.4.1.1"
+    machines: dict[str, snmpsim.Rows] = {
+        name: {snmpsim.UPTIME: ("67", "100"), life: ("65", pages)} for name, pages in (("left", "11"), ("right", "22"))
+    }
+    options = ["--v3-user=locum", "--v3-auth-key=auth-key-1", "--v3-auth-proto=SHA256"]
+    simulated = snmpsim.serve(
+        tmp_path / "data", machines, [*options, "--v3-priv-key=priv-key-1", "--v3-priv-proto=AES"]
+    )
+    stack.callback(simulated.stop)
+    user = {"name": "locum", "auth": "sha256", "auth_key": "auth-key-1", "priv": "aes128", "priv_key": "priv-key-1"}
+    asked = [
+        {"name": name, "port": simulated.port, "version": 3, "user": user, "context": name, "retries": 0}
+        for name in ("left", "right", "middle")
+    ]
+    found = read_meters(asked)["results"]
+    assert [found[name].get("meters") for name in ("left", "right")] == [{"total": 11}, {"total": 22}]
+    assert found["middle"]["kind"] in ("denied", "silent")
+
+
+def test_pysnmp_is_loaded_only_for_a_device_of_version_3(stack: ExitStack, tmp_path: Path) -> None:
+    plain = {"name": "a", "port": free_port(), **QUICK}
+    user = {"name": "locum"}
+    assert read_meters([plain])["pysnmp"] is False
+    secure = {"name": "b", "port": free_port(), "version": 3, "user": user, "timeout": 0.2, "retries": 0}
+    assert read_meters([plain, secure])["pysnmp"] is True
+
+
+def test_an_answer_as_large_as_udp_allows_is_read_and_one_with_too_many_objects_dropped(stack: ExitStack) -> None:
+    machine = Machine("1")
+    machine.make("copy", 12)
+
+    def talkative(asked: Message, data: bytes) -> list[bytes]:
+        said = machine.answer(data, time.monotonic())
+        more = [Varbind(f"1.3.6.1.4.1.32473.{row}", "octets", bytes(3000)) for row in range(20)]
+        return [answer(asked, *decode(said).varbinds, *more)] if said is not None else []
+
+    def overflowing(asked: Message, data: bytes) -> list[bytes]:
+        return [answer(asked, *(Varbind(f"1.3.6.1.4.1.32473.{row}", "integer", 1) for row in range(2000)))]
+
+    assert one(agent(stack, talkative).port)["meters"]["copy"] == 12
+    told = one(agent(stack, overflowing).port)
+    assert (told["kind"], told["dropped"]) == ("unreadable", {"snmp-too-many": 2})

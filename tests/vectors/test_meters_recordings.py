@@ -83,12 +83,13 @@ def read(simulated: SnmpSim) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_table_of_brands(read: dict[str, dict[str, Any]]) -> None:
-    print()
-    print(f"{'recording':28}{'maker':16}{'model':30}" + "".join(f"{name:>9}" for name in SHOWN))
-    for name, told in sorted(read.items()):
-        figures = "".join(f"{told.get('meters', {}).get(each, '-'):>9}" for each in SHOWN)
-        print(f"{name:28}{told.get('vendor', '?'):16}{told.get('model', told.get('why', ''))[:29]:30}{figures}")
+def test_the_table_of_brands(read: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():  # it is to be seen whenever this runs
+        print()
+        print(f"{'recording':28}{'maker':16}{'model':30}" + "".join(f"{name:>9}" for name in SHOWN))
+        for name, told in sorted(read.items()):
+            figures = "".join(f"{told.get('meters', {}).get(each, '-'):>9}" for each in SHOWN)
+            print(f"{name:28}{told.get('vendor', '?'):16}{told.get('model', told.get('why', ''))[:29]:30}{figures}")
     assert read.keys() >= WANTED.keys()
     for name, (vendor, model, meters) in WANTED.items():
         told = read[name]

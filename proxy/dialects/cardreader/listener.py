@@ -26,6 +26,8 @@ from storage.records import Mode
 
 WHOLE_AFTER = 0.04
 """Seconds after which a server's message without an end is taken for whole."""
+LOOKS_EVERY = 0.5
+"""Seconds between two looks at a reader where nothing happens: there may be hundreds of them."""
 LINE_WITHIN = 2.0
 """Seconds after which half a line from the reader holds nothing up any more."""
 
@@ -52,6 +54,7 @@ class ReaderListener:
         self._server_missed = False
         self._aligned = True
         self._told_away = False
+        self._rests_until = float("-inf")
         self._active = float("-inf")
         self._active_in: OpenSession | None = None
         # After a restart a session that Locum granted goes on.
@@ -59,12 +62,15 @@ class ReaderListener:
         upstream.subscribers.append(self)
 
     def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, Ticked):
+            if event.at.now < self._rests_until:
+                return []
+            return self._tick(event.at)
+        self._rests_until = float("-inf")
         if isinstance(event, Received):
             if event.channel == self._reader.channel:
                 return self._reader_said(event.data, event.at)
             return self._server_said(event.data, event.at) if event.channel == self._server.channel else []
-        if isinstance(event, Ticked):
-            return self._tick(event.at)
         if isinstance(event, Kept | NotKept | Verified):
             return self._offline.handle(event)
         if isinstance(event, Connected):
@@ -73,6 +79,7 @@ class ReaderListener:
 
     def configure(self, settings: Settings) -> None:
         """A reload that leaves the addresses as they are."""
+        self._rests_until = float("-inf")
         self.settings = self._shared.settings = settings
 
     def stop(self, at: Moment) -> list[Command]:
@@ -84,7 +91,12 @@ class ReaderListener:
 
     def state_changed(self, at: Moment) -> list[Command]:
         """The upstream's state has changed, or drills have begun or ended."""
+        self._rests_until = float("-inf")
         return self._review(at)
+
+    @property
+    def device(self) -> str:
+        return self.settings.device
 
     @property
     def connected(self) -> tuple[bool, bool]:
@@ -210,7 +222,11 @@ class ReaderListener:
             self._server.forget()  # a card of a while ago must not let anybody in when the server is there
         if unserved and not (self._server.open and self._shared.state.relays):
             commands += self._say(Verdict.UNAVAILABLE)
-        return commands + self._review(at) + self._idle(at) + self._shared.followed(at) + self._dial(at)
+        commands += self._review(at) + self._idle(at) + self._shared.followed(at) + self._dial(at)
+        quiet = at.now - max(self._reader_spoke, self._server_spoke) > LINE_WITHIN
+        if quiet and self._online.empty and self._offline.idle and not commands:
+            self._rests_until = at.now + LOOKS_EVERY
+        return commands
 
     def _idle(self, at: Moment) -> list[Command]:
         """A session ends when nobody has swiped and no meter has moved for long enough."""

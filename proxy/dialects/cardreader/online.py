@@ -52,6 +52,11 @@ class Online:
         """Whether a card waits for the server's word."""
         return any(not each.decided for each in self._waiting)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no card waits for anything any more."""
+        return not self._waiting
+
     def swiped(self, swipe: Swipe, at: Moment) -> list[Command]:
         """A card was read, and the server will be shown it."""
         session = self._shared.session

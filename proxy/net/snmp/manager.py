@@ -52,7 +52,10 @@ class SnmpManager:
     def configure(self, agents: Mapping[str, Agent]) -> None:
         """The devices' agents from now on; those that changed are spoken to anew."""
         for name in [name for name, agent in self._agents.items() if agents.get(name) != agent]:
-            self._drop(name)
+            reading = self._drop(name)
+            if reading is not None:
+                # Who waits for it would wait for ever.
+                self._reactor.callLater(0, self._fail, reading.command, Failure("silent", "its settings were changed"))
         self._agents = dict(agents)
 
     def read(self, command: ReadMeters) -> None:
@@ -97,14 +100,22 @@ class SnmpManager:
             self._channels[name] = channel
         return channel
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str) -> _Reading | None:
+        """End the reading of a device and its channel; gives the reading, if there was one."""
         reading = self._busy.pop(name, None)
         if reading is not None:
             reading.over = True
-            reading.deadline.cancel()
+            if reading.deadline.active():
+                reading.deadline.cancel()
         channel = self._channels.pop(name, None)
         if channel is not None:
             channel.close()
+        return reading
+
+    def gave_up(self, reading: _Reading) -> None:
+        """It has taken too long; the device is spoken to anew the next time."""
+        self._drop(reading.command.device)
+        self._fail(reading.command, Failure("unreadable", f"a reading took longer than {LONGEST:g} s"))
 
     def finished(self, reading: _Reading, failure: Failure | None) -> None:
         """A reading has come to its end."""
@@ -147,8 +158,8 @@ class _Reading:
             self._end(Failure("denied", str(error)))
 
     def too_long(self) -> None:
-        self._channel.close()
-        self._end(Failure("unreadable", f"a reading took longer than {LONGEST:g} s"))
+        if not self.over:
+            self._manager.gave_up(self)
 
     def _told(self, result: Answer | Failure) -> None:
         if self.over:

@@ -12,30 +12,28 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.protocol import DatagramProtocol
-
 from protocols.errors import ProtocolError
 from protocols.snmp import messages
 from protocols.snmp.asking import Request
-from protocols.snmp.messages import Pdu
+from protocols.snmp.messages import LARGEST, Pdu
 from proxy.metering.agents import Agent
 from proxy.net.snmp.results import Answer, Failure
+from proxy.net.udp import ServerPort
 
 MOST_STRANGE = 16
+NOBODY_LISTENS = "connection refused"
 Done = Callable[[Answer | Failure], None]
 
 
-class Plain(DatagramProtocol):
+class Plain:
     """See above. `counts`: what was dropped, by reason."""
-
-    transport: Any
 
     def __init__(self, reactor: Any, agent: Agent, counts: Counter[str]) -> None:
         self._reactor = reactor
         self._agent = agent
         self._counts = counts
         self._version = messages.V1 if agent.version == 1 else messages.V2C
-        self._port: Any = None
+        self._port: ServerPort | None = None
         self._done: Done | None = None
         self._number = 0
         self._sent = b""
@@ -50,7 +48,7 @@ class Plain(DatagramProtocol):
         return self._version != messages.V1
 
     def ask(self, request: Request, done: Done) -> None:
-        """Send it; `done` is told the answer, or why there is none."""
+        """Send it; `done` is told the answer, or why there is none. Raises as `messages.encode`."""
         agent = self._agent
         self._number = int.from_bytes(os.urandom(4), "big") >> 1
         args = (self._version, agent.community, self._number, request.oids, request.pdu, request.repetitions)
@@ -58,23 +56,23 @@ class Plain(DatagramProtocol):
         self._done, self._tries, self._strange, self._why = done, 0, 0, ""
         if self._port is None:
             try:
-                self._port = self._reactor.listenUDP(0, self, interface="::" if ":" in agent.address else "")
-                self.transport.connect(agent.address, agent.port)
+                where = (agent.address, agent.port)
+                self._port = ServerPort(self._reactor, *where, self._received, self._refused, largest=LARGEST)
             except OSError as error:
-                self._end(Failure("nobody", f"no socket towards {agent.address}: {error.strerror}"))
-                return
-        self._send()
+                self._end(Failure("silent", f"no socket towards {agent.address}: {error.strerror}"))
+        if self._done is not None:  # it may have been refused while the socket was made
+            self._send()
 
     def close(self) -> None:
         self._done = None
         self._stop_timer()
-        if self._port is not None:
-            port, self._port = self._port, None
-            port.stopListening()
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
 
     # What comes in
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
+    def _received(self, datagram: bytes) -> None:
         if self._done is None:
             self._counts["snmp-late"] += 1
             return
@@ -92,28 +90,21 @@ class Plain(DatagramProtocol):
         self._ever = True
         self._end(Answer(message.status, message.index, message.varbinds))
 
-    def connectionRefused(self) -> None:
-        # The port is closed now; an agent that begins again is asked at the next reading.
+    def _refused(self, why: str) -> None:
         self._counts["snmp-refused"] += 1
-        if self._done is not None:
-            where = f"{self._agent.address} port {self._agent.port}"
-            self._end(Failure("nobody", f"nobody listens at {where}; is SNMP switched on there?"))
-
-    def stopProtocol(self) -> None:
-        # Twisted takes an ICMP error for the end of a connected port where nothing is to be read.
-        if self._port is not None:
-            self._port = None
-            self.connectionRefused()
+        address, port = self._agent.address, self._agent.port
+        if why == NOBODY_LISTENS:
+            self._end(Failure("nobody", f"nobody listens at {address} port {port}; is SNMP switched on there?"))
+        else:
+            self._end(Failure("silent", f"no answer from {address}: {why}; it is off, or not in this network"))
 
     # Sending
 
     def _send(self) -> None:
         self._timer = self._reactor.callLater(self._agent.timeout, self._timed_out)
-        try:
+        if self._port is not None:
             # It may be refused at once, and then this request is over.
-            self.transport.write(self._sent)
-        except OSError as error:
-            self._why = error.strerror or str(error)
+            self._port.send(self._sent)
 
     def _timed_out(self) -> None:
         self._timer = None
@@ -124,8 +115,6 @@ class Plain(DatagramProtocol):
             self._send()
         elif self._strange:
             self._end(Failure("unreadable", f"what it answers cannot be read ({self._why})"))
-        elif self._why:
-            self._end(Failure("nobody", f"{self._agent.address}: {self._why}"))
         else:
             known = "it is off or asleep" if self._ever else "it is off, asleep, or the community is wrong"
             self._end(Failure("silent", f"no answer from {self._agent.address}: {known}"))

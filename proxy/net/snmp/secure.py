@@ -46,6 +46,8 @@ KINDS = {
     "Null": "null",
 }  # fmt: skip
 """pysnmp's classes of values."""
+MOST_HEARD = 65_536
+NOT_TAKEN = "the privacy key or its kind is wrong, or the context"
 DENIED: tuple[tuple[type, str], ...] = (
     (errind.UnknownUserName, "it does not know the user"),
     (errind.WrongDigest, "the authentication key or its kind is wrong"),
@@ -53,7 +55,21 @@ DENIED: tuple[tuple[type, str], ...] = (
     (errind.DecryptionError, "the privacy key or its kind is wrong"),
     (errind.UnsupportedSecurityLevel, "it does not take this security level for the user"),
     (errind.NotInTimeWindow, "its clock and counter of boots do not fit (a replay?)"),
+    (errind.NoSuchContext, "it does not know the context"),
 )
+
+
+class HearingTransport(UdpTransport):
+    """Remembers who was heard in it, so that one who does not understand us is told from one who is silent."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.heard: set[tuple[str, int]] = set()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        if len(self.heard) < MOST_HEARD:
+            self.heard.add(tuple(addr[:2]))
+        super().datagramReceived(datagram, addr)
 
 
 class Secure:
@@ -62,7 +78,7 @@ class Secure:
     def __init__(self, reactor: Any, counts: Counter[str]) -> None:
         self._reactor = reactor
         self._counts = counts
-        self._engines: dict[User, Any] = {}
+        self._engines: dict[User, tuple[Any, dict[int, HearingTransport]]] = {}
         self._targets = 0
 
     def channel(self, agent: Agent) -> SecureChannel:
@@ -73,19 +89,22 @@ class Secure:
         if user not in self._engines:
             self._engines[user] = self._new_engine(user)
         self._targets += 1
-        return SecureChannel(self._engines[user], agent, f"t{self._targets}", self._counts)
+        engine, transports = self._engines[user]
+        heard = transports[6 if ":" in agent.address else 4].heard
+        return SecureChannel(engine, agent, f"t{self._targets}", self._counts, heard)
 
     def close(self) -> None:
-        for engine in self._engines.values():
+        for engine, _ in self._engines.values():
             engine.transport_dispatcher.close_dispatcher()
         self._engines.clear()
 
-    def _new_engine(self, user: User) -> Any:
+    def _new_engine(self, user: User) -> tuple[Any, dict[int, HearingTransport]]:
         engine = SnmpEngine()
         dispatcher = TwistedDispatcher(self._reactor)
         engine.register_transport_dispatcher(dispatcher)
-        dispatcher.register_transport(DOMAIN_NAME, UdpTransport(self._reactor).open_at())
-        dispatcher.register_transport(DOMAIN_NAME_6, UdpTransport(self._reactor).open_at("::"))
+        transports = {4: HearingTransport(self._reactor), 6: HearingTransport(self._reactor)}
+        dispatcher.register_transport(DOMAIN_NAME, transports[4].open_at())
+        dispatcher.register_transport(DOMAIN_NAME_6, transports[6].open_at("::"))
         try:
             config.add_v3_user(
                 engine,
@@ -100,19 +119,22 @@ class Secure:
         except (PySnmpError, UnicodeDecodeError) as error:
             dispatcher.close_dispatcher()
             raise ValueError(f"this user of SNMPv3 cannot be: {error}") from error
-        return engine
+        return engine, transports
 
 
 class SecureChannel:
-    """One agent."""
+    """One agent. `heard`: whoever has sent anything to our socket."""
 
     bulk = True
 
-    def __init__(self, engine: Any, agent: Agent, target: str, counts: Counter[str]) -> None:
+    def __init__(
+        self, engine: Any, agent: Agent, target: str, counts: Counter[str], heard: set[tuple[str, int]]
+    ) -> None:
         self._engine = engine
         self._agent = agent
         self._target = target
         self._counts = counts
+        self._heard = heard
         self._ever = False
         six = ":" in agent.address
         config.add_target_address(
@@ -135,11 +157,12 @@ class SecureChannel:
         try:
             if request.pdu is Pdu.GET:
                 generator = cmdgen.GetCommandGenerator()
-                generator.send_varbinds(self._engine, self._target, None, "", asked, told)
+                generator.send_varbinds(self._engine, self._target, None, self._agent.context, asked, told)
             else:
                 bulk = cmdgen.BulkCommandGeneratorSingleRun()
                 repetitions = max(1, request.repetitions)
-                bulk.send_varbinds(self._engine, self._target, None, "", 0, repetitions, asked, told)
+                context = self._agent.context
+                bulk.send_varbinds(self._engine, self._target, None, context, 0, repetitions, asked, told)
         except PySnmpError as error:
             done(Failure("denied", f"no request can be made: {error}"))
 
@@ -159,6 +182,10 @@ class SecureChannel:
                 self._counts["snmp-denied"] += 1
                 return Failure("denied", f"{self._agent.address}: {words}")
         if isinstance(error, errind.RequestTimedOut):
+            if not self._ever and (self._agent.address, self._agent.port) in self._heard:
+                # It has told its engine, and then said nothing: it could not read what we encrypted.
+                self._counts["snmp-denied"] += 1
+                return Failure("denied", f"{self._agent.address}: it does not take what we say; {NOT_TAKEN}")
             more = "" if self._ever else "; SNMPv3 may be switched off there"
             return Failure("silent", f"no answer from {self._agent.address}: it is off or asleep{more}")
         self._counts["snmp-unreadable"] += 1
