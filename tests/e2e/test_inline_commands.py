@@ -130,6 +130,20 @@ def test_up_joins_the_two_sides_and_down_leaves_a_plain_bridge(box: Box) -> None
     assert "there is nothing to take away" in box.locum("inline", "down", "--all").stdout
 
 
+def test_check_does_not_ask_the_server_from_a_bridge_that_has_no_way_to_it(box: Box) -> None:
+    assert box.locum("inline", "up").returncode == 0
+    done = box.locum("check")
+    assert "not tried: a bridge has no address of its own" in done.stdout
+    assert "error" not in done.stdout
+    assert done.returncode == 0
+    box.line.ip(box.line.appliance, "link", "set", "lo", "up")
+    box.line.ip(box.line.appliance, "route", "add", "10.9.0.2", "dev", "lo")  # as an interface for its care would be
+    done = box.locum("check")
+    assert "not tried" not in done.stdout
+    assert "no address of it answered for logins" in done.stdout
+    assert done.returncode == 1
+
+
 def test_up_again_takes_over_the_rules_of_a_changed_configuration(box: Box) -> None:
     box.locum("inline", "up")
     box.config.write_text(box.config.read_text().replace('network = "10.9.0.0/24"', 'network = "10.9.0.1"'))
