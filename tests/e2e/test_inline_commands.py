@@ -144,6 +144,16 @@ def test_check_does_not_ask_the_server_from_a_bridge_that_has_no_way_to_it(box: 
     assert done.returncode == 1
 
 
+def test_a_listener_to_which_nothing_can_be_diverted_is_said(box: Box) -> None:
+    other = '[[listen]]\ndialect = "radius"\nbind = "::"\nupstream = "hq"\n'
+    box.config.write_text(
+        box.config.read_text() + other + 'clients = [{ network = "fd00:9::/64", secret = "copiers" }]\n'
+    )
+    done = box.locum("inline", "plan")
+    assert done.returncode == 0
+    assert '[[listen]] bind = "::": nothing is diverted to it' in done.stderr
+
+
 def test_up_again_takes_over_the_rules_of_a_changed_configuration(box: Box) -> None:
     box.locum("inline", "up")
     box.config.write_text(box.config.read_text().replace('network = "10.9.0.0/24"', 'network = "10.9.0.1"'))
