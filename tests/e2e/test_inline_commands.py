@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config import InlineConfig
+from appliance.inline.diverted import Diverted
+from appliance.inline.rules import MOST_FLOWS, bridge_rules
 from tests.peers.netns import SERVER, SERVER6, Wire, wire
 from tests.peers.skips import ROOT, need_program
 from tests.peers.waiting import eventually
@@ -40,6 +44,9 @@ bind = "0.0.0.0"
 upstream = "hq"
 clients = [{{ network = "10.9.0.0/24", secret = "copiers" }}]
 """
+
+
+FLOWS = [Diverted(4, "udp", (1812,), ("10.9.0.0/24",), ("10.9.0.2",))]
 
 
 class Box:
@@ -152,6 +159,24 @@ def test_a_listener_to_which_nothing_can_be_diverted_is_said(box: Box) -> None:
     done = box.locum("inline", "plan")
     assert done.returncode == 0
     assert '[[listen]] bind = "::": nothing is diverted to it' in done.stderr
+
+
+def test_what_there_is_no_room_to_remember_passes_and_is_counted(box: Box) -> None:
+    """The rules as they are, but for the number of flows; no appliance runs, and the kernel is told that one does."""
+    assert box.locum("inline", "up").returncode == 0
+    line = box.line
+    told = json.loads(line.run(line.appliance, ["ip", "-j", "link", "show", "locum0"]).stdout)
+    text = bridge_rules(InlineConfig("bridge", "p0", "p1", "locum0"), FLOWS, told[0]["address"], tags=False)
+    text += "add element netdev locum alive { ip timeout 60s }\n"
+    text += "add element netdev locum flows4 { udp . 10.9.0.1 . 5 . 10.9.0.2 . 1812 timeout 60s }\n"
+    line.run(line.appliance, ["nft", "-f", "-"], input=text.replace(f"size {MOST_FLOWS}", "size 1"))
+    with line.inside(line.copier):
+        for _ in range(3):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+                one.sendto(b"to Locum, or to the server", (SERVER, 1812))
+    told = json.loads(box.locum("inline", "status", "--json").stdout)
+    assert (told["flows"], told["to_server"]["packets"], told["no_room"]["packets"]) == (1, 0, 3)
+    assert "too many flows to remember another: 3 packets" in box.locum("inline", "status").stdout
 
 
 def test_up_again_takes_over_the_rules_of_a_changed_configuration(box: Box) -> None:
