@@ -102,7 +102,8 @@ def up(config: Path, confirm: bool) -> None:
 def down(config: Path, wire: bool) -> None:
     """Go out of the line: a plain bridge, or a plain router, is left.
 
-    Only what Locum set up is taken away, and settings get the values that they had.
+    Only what Locum set up is taken away, and settings get the values that they had; those that a plain bridge needs get
+    them with --all.
 
     Example: locum inline down
     """
@@ -167,6 +168,8 @@ def _refusals() -> Iterator[None]:
         yield
     except KernelRefuses as error:
         raise Failed(str(error)) from error
+    except OSError as error:
+        raise Failed(f"{error.filename or 'the system'}: {error.strerror}") from error
 
 
 def _settings(loaded: Config) -> InlineConfig:

@@ -209,6 +209,19 @@ def test_a_step_that_fails_undoes_those_before_it(box: Box, tmp_path: Path) -> N
     assert list(box.state.iterdir()) == []
 
 
+def test_up_on_a_full_disk_changes_nothing_and_says_so(box: Box) -> None:
+    before = box.as_found()
+    full = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(box.state)]
+    fill = f"head -c 4096 /dev/zero >{box.state}/filled"
+    command = " && ".join([" ".join(full), fill, " ".join(box.command("inline", "up"))])
+    done = box.line.run(box.line.appliance, ["unshare", "-m", "sh", "-c", command], cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert box.as_found() == before
+
+
 def test_up_that_was_killed_in_the_middle_is_taken_back_by_down(box: Box) -> None:
     before = box.as_found()
     process = box.line.popen(box.line.appliance, box.command("inline", "up"), cwd=ROOT)
