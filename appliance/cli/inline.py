@@ -102,7 +102,8 @@ def up(config: Path, confirm: bool) -> None:
 def down(config: Path, wire: bool) -> None:
     """Go out of the line: a plain bridge, or a plain router, is left.
 
-    Only what Locum set up is taken away, and settings get the values that they had.
+    Only what Locum set up is taken away, and settings get the values that they had; those that a plain bridge needs get
+    them with --all.
 
     Example: locum inline down
     """
@@ -167,6 +168,8 @@ def _refusals() -> Iterator[None]:
         yield
     except KernelRefuses as error:
         raise Failed(str(error)) from error
+    except OSError as error:
+        raise Failed(f"{error.filename or 'the system'}: {error.strerror}") from error
 
 
 def _settings(loaded: Config) -> InlineConfig:
@@ -224,7 +227,7 @@ def _stopped_in_order() -> Iterator[None]:
 
 
 def _as_json(mode: str, stands: bool, lost: list[str], seen: Watched) -> dict[str, Any]:
-    counts = ("to_server", "to_copier", "sent", "unknown", "handed")
+    counts = ("no_room", "to_server", "to_copier", "sent", "unknown", "handed")
     return {
         "mode": mode,
         "standing": stands,
@@ -260,6 +263,8 @@ def _as_lines(mode: str, stands: bool, seen: Watched) -> Iterator[str]:
     if seen.rules and mode == "bridge":
         yield f"  taken from copiers {_said(seen.to_server)}, from servers {_said(seen.to_copier)}"
         yield f"  sent in their names {_said(seen.sent)}; not sent, for no MAC address was seen {_said(seen.unknown)}"
+    if seen.no_room.packets:
+        yield f"  passed, for there were too many flows to remember another: {_said(seen.no_room)}"
     if seen.rules:
         yield f"  given to a socket {_said(seen.handed)}"
 

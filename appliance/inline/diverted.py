@@ -35,20 +35,31 @@ class Diverted:
 
 def diverted(config: Config) -> list[Diverted]:
     """What is Locum's, by the configuration. Raises NotResolved."""
-    found: list[Diverted] = []
-    for listen in config.listens:
-        if isinstance(listen, ReaderConfig):
-            continue  # reached at Locum's own address
-        here = ip_address(listen.bind)
-        version = here.version
-        servers = tuple(each for each in servers_of(config, listen) if ip_address(each).version == version)
-        clients = _clients(listen, version)
-        if servers and clients:
-            protocol, ports = _ports(listen)
-            found.append(
-                Diverted(version, protocol, ports, clients, servers, "" if here.is_unspecified else listen.bind)
-            )
-    return found
+    found = (_of(config, listen) for listen in _in_line(config))
+    return [each for each in found if each is not None]
+
+
+def idle(config: Config) -> list[str]:
+    """The addresses of listeners for which nothing is diverted: no client, or no server, of their IP version. Raises
+    NotResolved.
+    """
+    return [listen.bind for listen in _in_line(config) if _of(config, listen) is None]
+
+
+def _in_line(config: Config) -> Iterator[ListenConfig]:
+    """Card readers are reached at Locum's own address."""
+    return (listen for listen in config.listens if not isinstance(listen, ReaderConfig))
+
+
+def _of(config: Config, listen: ListenConfig) -> Diverted | None:
+    here = ip_address(listen.bind)
+    version = here.version
+    servers = tuple(each for each in servers_of(config, listen) if ip_address(each).version == version)
+    clients = _clients(listen, version)
+    if not servers or not clients:
+        return None
+    protocol, ports = _ports(listen)
+    return Diverted(version, protocol, ports, clients, servers, "" if here.is_unspecified else listen.bind)
 
 
 def servers_of(config: Config, listen: ListenConfig) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from appliance.config import Config, InlineConfig, ReaderConfig
 from appliance.inline import rules, tags
-from appliance.inline.diverted import Diverted, NotResolved, diverted
+from appliance.inline.diverted import Diverted, NotResolved, diverted, idle
 from appliance.inline.kernel import Interface, Kernel, KernelRefuses, listed, load_rules, setting
 from appliance.inline.policy import HERE_TABLE, OUT_TABLE, PRIORITY
 from appliance.inline.steps import Join, MakeBridge, Route, Rule, Rules, Setting, SetUp, Step, Tags
@@ -205,10 +205,14 @@ def _collisions(kernel: Kernel) -> Iterator[Problem]:
 def _rules(config: Config, made_here: bool) -> Iterator[Problem]:
     try:
         flows = flows_of(config)
+        without = idle(config)
         tables = listed("ruleset")
-    except KernelRefuses as error:
+    except (KernelRefuses, NotResolved) as error:
         yield Problem(str(error))
         return
+    for bind in without:
+        text = '[[listen]] bind = "{}": nothing is diverted to it; it has no client or no server of that IP version'
+        yield Problem(text.format(bind), fatal=False)
     try:
         inline = InlineConfig("bridge", "lo", "lo", "lo") if _inline(config).mode == "bridge" else None
         tried = rules.bridge_rules(inline, flows, "02:00:00:00:00:01", tags=True) if inline else ""

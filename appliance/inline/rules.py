@@ -156,6 +156,7 @@ def _taking(version: int, mac: str) -> Iterator[str]:
     yield f"    {fragment}"
     for flow in _remember(version):
         yield f"    {flow} {_taken(mac)}"
+    yield "    counter"
     yield "  }"
     yield f"  chain back{version} {{"
     yield f"    jump answers{version}"

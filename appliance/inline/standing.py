@@ -87,8 +87,11 @@ def go(state_dir: Path, steps: Sequence[Step], kernel: Kernel) -> None:
         if rules is not None and not left:
             stood.steps.append(rules)
             rules.take(kernel)
-        _write(state_dir, Standing(stood.boot, [*stood.steps, *(taken if left else [])]))
         also = f"; what could not be undone: {'; '.join(left)}" if left else "; nothing is changed"
+        try:
+            _write(state_dir, Standing(stood.boot, [*stood.steps, *(taken if left else [])]))
+        except OSError as unwritten:
+            also += f"; {state_dir / NOTE} is not up to date ({unwritten.strerror})"
         raise KernelRefuses(f"{error}{also}") from error
 
 

@@ -27,13 +27,14 @@ class Count:
 class Watched:
     """`rules`: they are there. `beating`: the appliance feeds them, so that traffic is diverted. On a bridge: frames
     `to_server` and `to_copier` that came to Locum, `sent` by it, and `unknown`: not sent, for nobody was seen yet who
-    has the address. `handed`: packets given to a socket. `flows`: those that are diverted now. `links`: each interface
-    with whether it is up and has a link.
+    has the address. `handed`: packets given to a socket. `flows`: those that are diverted now; `no_room`: frames of
+    others that passed, for there were too many. `links`: each interface with whether it is up and has a link.
     """
 
     rules: bool
     beating: bool
     flows: int = 0
+    no_room: Count = Count()
     to_server: Count = Count()
     to_copier: Count = Count()
     sent: Count = Count()
@@ -53,15 +54,17 @@ def watched(kernel: Kernel, interfaces: list[str], *, bridge: bool) -> Watched:
     if not bridge:
         return Watched(True, bool(_elements(inet, "alive")), handed=handed, links=links)
     netdev = listed(*_NETDEV)
-    out = [count for rule in netdev if rule.get("rule", {}).get("chain") == "out" for count in _counters(rule)]
+    taken, no_room = _but_last(netdev, "take4", "take6")
+    sent, unknown = _but_last(netdev, "out")
     return Watched(
         True,
         bool(_elements(netdev, "alive")),
         sum(len(_elements(netdev, f"flows{version}")) for version in (4, 6)),
-        _counted(netdev, "take4") + _counted(netdev, "take6"),
+        no_room,
+        taken,
         _counted(netdev, "more4") + _counted(netdev, "more6"),
-        sum(out[:-1], Count()),
-        out[-1] if out else Count(),
+        sent,
+        unknown,
         handed,
         links,
     )
@@ -77,8 +80,17 @@ def _link(kernel: Kernel, name: str) -> str:
 
 
 def _counted(listing: list[dict[str, Any]], chain: str) -> Count:
-    found = (count for each in listing if each.get("rule", {}).get("chain") == chain for count in _counters(each))
-    return sum(found, Count())
+    return sum(_counts(listing, chain), Count())
+
+
+def _but_last(listing: list[dict[str, Any]], *chains: str) -> tuple[Count, Count]:
+    """What the rules of chains counted, and what the last one of each did, which none before it wanted."""
+    found = [_counts(listing, chain) for chain in chains]
+    return sum((each for counts in found for each in counts[:-1]), Count()), sum((c[-1] for c in found if c), Count())
+
+
+def _counts(listing: list[dict[str, Any]], chain: str) -> list[Count]:
+    return [count for each in listing if each.get("rule", {}).get("chain") == chain for count in _counters(each)]
 
 
 def _counters(entry: dict[str, Any]) -> list[Count]:

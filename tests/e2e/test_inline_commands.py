@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config import InlineConfig
+from appliance.inline.diverted import Diverted
+from appliance.inline.rules import MOST_FLOWS, bridge_rules
 from tests.peers.netns import SERVER, SERVER6, Wire, wire
 from tests.peers.skips import ROOT, need_program
 from tests.peers.waiting import eventually
@@ -40,6 +44,9 @@ bind = "0.0.0.0"
 upstream = "hq"
 clients = [{{ network = "10.9.0.0/24", secret = "copiers" }}]
 """
+
+
+FLOWS = [Diverted(4, "udp", (1812,), ("10.9.0.0/24",), ("10.9.0.2",))]
 
 
 class Box:
@@ -130,6 +137,48 @@ def test_up_joins_the_two_sides_and_down_leaves_a_plain_bridge(box: Box) -> None
     assert "there is nothing to take away" in box.locum("inline", "down", "--all").stdout
 
 
+def test_check_does_not_ask_the_server_from_a_bridge_that_has_no_way_to_it(box: Box) -> None:
+    assert box.locum("inline", "up").returncode == 0
+    done = box.locum("check")
+    assert "not tried: a bridge has no address of its own" in done.stdout
+    assert "error" not in done.stdout
+    assert done.returncode == 0
+    box.line.ip(box.line.appliance, "link", "set", "lo", "up")
+    box.line.ip(box.line.appliance, "route", "add", "10.9.0.2", "dev", "lo")  # as an interface for its care would be
+    done = box.locum("check")
+    assert "not tried" not in done.stdout
+    assert "no address of it answered for logins" in done.stdout
+    assert done.returncode == 1
+
+
+def test_a_listener_to_which_nothing_can_be_diverted_is_said(box: Box) -> None:
+    other = '[[listen]]\ndialect = "radius"\nbind = "::"\nupstream = "hq"\n'
+    box.config.write_text(
+        box.config.read_text() + other + 'clients = [{ network = "fd00:9::/64", secret = "copiers" }]\n'
+    )
+    done = box.locum("inline", "plan")
+    assert done.returncode == 0
+    assert '[[listen]] bind = "::": nothing is diverted to it' in done.stderr
+
+
+def test_what_there_is_no_room_to_remember_passes_and_is_counted(box: Box) -> None:
+    """The rules as they are, but for the number of flows; no appliance runs, and the kernel is told that one does."""
+    assert box.locum("inline", "up").returncode == 0
+    line = box.line
+    told = json.loads(line.run(line.appliance, ["ip", "-j", "link", "show", "locum0"]).stdout)
+    text = bridge_rules(InlineConfig("bridge", "p0", "p1", "locum0"), FLOWS, told[0]["address"], tags=False)
+    text += "add element netdev locum alive { ip timeout 60s }\n"
+    text += "add element netdev locum flows4 { udp . 10.9.0.1 . 5 . 10.9.0.2 . 1812 timeout 60s }\n"
+    line.run(line.appliance, ["nft", "-f", "-"], input=text.replace(f"size {MOST_FLOWS}", "size 1"))
+    with line.inside(line.copier):
+        for _ in range(3):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+                one.sendto(b"to Locum, or to the server", (SERVER, 1812))
+    told = json.loads(box.locum("inline", "status", "--json").stdout)
+    assert (told["flows"], told["to_server"]["packets"], told["no_room"]["packets"]) == (1, 0, 3)
+    assert "too many flows to remember another: 3 packets" in box.locum("inline", "status").stdout
+
+
 def test_up_again_takes_over_the_rules_of_a_changed_configuration(box: Box) -> None:
     box.locum("inline", "up")
     box.config.write_text(box.config.read_text().replace('network = "10.9.0.0/24"', 'network = "10.9.0.1"'))
@@ -158,6 +207,19 @@ def test_a_step_that_fails_undoes_those_before_it(box: Box, tmp_path: Path) -> N
     # Taking back had no rules to take away, but could not ask: what was done stays known, and down goes on from there.
     assert box.locum("inline", "down", "--all").returncode == 0
     assert list(box.state.iterdir()) == []
+
+
+def test_up_on_a_full_disk_changes_nothing_and_says_so(box: Box) -> None:
+    before = box.as_found()
+    full = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(box.state)]
+    fill = f"head -c 4096 /dev/zero >{box.state}/filled"
+    command = " && ".join([" ".join(full), fill, " ".join(box.command("inline", "up"))])
+    done = box.line.run(box.line.appliance, ["unshare", "-m", "sh", "-c", command], cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert box.as_found() == before
 
 
 def test_up_that_was_killed_in_the_middle_is_taken_back_by_down(box: Box) -> None:
