@@ -69,7 +69,7 @@ class Management:
         """Bind all ports. Raises CannotListen."""
         for channel, flow, address, port in self._channels:
             try:
-                self._driver.listen(channel, flow, address, port, LARGEST)
+                self._driver.listen(channel, flow, address, port, LARGEST, own_address=True)
             except OSError as error:
                 raise CannotListen(f"{address} port {port} (SNMP)", error) from error
 
