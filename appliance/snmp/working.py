@@ -24,6 +24,8 @@ from proxy.snmp.tree import Tree
 from storage.reader import Reader
 
 AGENT: Channel = ("snmp", "agent")
+LONGEST_UNNOTICED = 60.0
+"""Seconds; a longer probe_interval makes no trap wait longer for its end."""
 _ENTERPRISE = (0x80000000 | 8072).to_bytes(4, "big")
 _OCTETS = b"\x05"
 """That the rest of the engine's name is octets of our choice (RFC 3411, SnmpEngineID)."""
@@ -123,12 +125,15 @@ class Management:
 
     def _new_traps(self, wanted: SnmpTrapsConfig, reader: Reader) -> None:
         upstream = self._assembly.upstreams[wanted.upstream]
+        settings = next(each for each in self._assembly.config.upstreams if each.name == wanted.upstream)
+        unnoticed = min(settings.probe_interval + 2 * settings.answer_timeout, LONGEST_UNNOTICED)
         there = (State.ONLINE, State.RECOVERING)
         self._traps = TrapStore(
             wanted.settings,
             lambda: upstream.link.state in there,
             self._assembly.tally,
             self._device_of,
+            unnoticed,
             waiting(reader, wanted.settings.most),
         )
         self._add(self._traps.front, self._traps, wanted.bind, wanted.port)

@@ -4,7 +4,10 @@ While the server is there a message is forwarded as soon as it is kept; while it
 waited goes out octet for octet as it came, and before it a notification of ours, LOCUM-MIB::locumTrapKept, that says
 when it arrived and from where: into a message itself nothing can be put, least of all into one of SNMPv3. That
 notification has the message's own community; a message of SNMPv3 is not read, so it is marked in the ledger alone, and
-an inform of SNMPv3 is not acknowledged here. A trap that the network refused is sent again later.
+an inform of SNMPv3 is not acknowledged here.
+
+Nobody confirms a trap, and an outage is noticed only after a while. So what was sent waits once more where the network
+refused it, or where the server turns out to be away soon after: it may arrive twice then, behind a mark.
 """
 
 from __future__ import annotations
@@ -32,8 +35,6 @@ from storage.records import Trap, TrapForwarded
 TRAP_V1 = 0xA4
 A_TICK = 50
 """Messages forwarded in one go: some thousand a second."""
-SETTLED_AFTER = 1.0
-"""Seconds in which the network may still say that nobody took a trap."""
 PAUSE = 5.0
 ANSWER_WITHIN = 2.0
 TRIES = 3
@@ -66,7 +67,9 @@ class _Came:
 
 
 class TrapStore:
-    """`there`: whether the server can be reached now; `waiting`: what an earlier run of Locum left."""
+    """`there`: whether the server can be reached now; `unnoticed`: seconds for which it may be away before that is
+    known; `waiting`: what an earlier run of Locum left.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class TrapStore:
         there: Callable[[], bool],
         tally: Tally,
         device_of: Callable[[str], str],
+        unnoticed: float,
         waiting: Sequence[Waiting] = (),
     ) -> None:
         self.front: Channel = ("snmp", "traps")
@@ -85,7 +89,8 @@ class TrapStore:
         self._tally = tally
         self._device_of = device_of
         self._waiting = deque(waiting)
-        self._sent: deque[tuple[float, Waiting]] = deque()
+        self._unnoticed = unnoticed
+        self._sent: deque[tuple[float, Waiting, str]] = deque()
         self._asking: tuple[Waiting, float, int] | None = None
         self._under_way = 0
         self._informs: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
@@ -209,7 +214,7 @@ class TrapStore:
                 commands += self._mark(item, at)
             commands.append(Send(self._back, item.raw))
             if item.inform is None:
-                self._sent.append((at.now, item))
+                self._sent.append((at.now, item, "sent"))
             else:
                 self._asking = item, at.now, 1
         return commands
@@ -238,31 +243,37 @@ class TrapStore:
         return [*self._settled(item, "acknowledged", event.at), *self._forward(event.at)]
 
     def _ticked(self, at: Moment) -> list[Command]:
+        if not self._there():
+            self._take_back()
+            return []
         commands: list[Command] = []
-        while self._sent and at.now - self._sent[0][0] >= SETTLED_AFTER:
-            commands += self._settled(self._sent.popleft()[1], "sent", at)
+        while self._sent and (at.now - self._sent[0][0] >= self._unnoticed or len(self._sent) > self._settings.most):
+            _, item, outcome = self._sent.popleft()
+            commands += self._settled(item, outcome, at)
         if self._asking is not None and at.now - self._asking[1] >= ANSWER_WITHIN:
             item, _, tries = self._asking
-            self._asking = None
-            if not self._there():
-                self._waiting.appendleft(_late(item))
-            elif tries >= TRIES:
-                commands += self._settled(item, "unanswered", at)
+            if tries >= TRIES:
+                self._asking = None
+                self._sent.append((at.now, item, "unanswered"))
             else:
                 self._asking = item, at.now, tries + 1
                 commands.append(Send(self._back, item.raw))
         return commands + self._forward(at)
 
     def _was_refused(self, at: Moment) -> list[Command]:
-        """Nobody listens there now: what was just sent waits again, in order."""
-        again = [item for _, item in self._sent]
+        """Nobody listens there now."""
+        self._take_back()
+        self._not_before = at.now + PAUSE
+        return []
+
+    def _take_back(self) -> None:
+        """What was just sent waits again, in order."""
+        again = [item for _, item, _ in self._sent]
         self._sent.clear()
         if self._asking is not None:
             again.append(self._asking[0])
             self._asking = None
         self._waiting.extendleft(_late(item) for item in reversed(again))
-        self._not_before = at.now + PAUSE
-        return []
 
     def _settled(self, item: Waiting, outcome: str, at: Moment) -> list[Command]:
         self.forwarded += 1
