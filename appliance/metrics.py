@@ -78,6 +78,7 @@ class Figures:
         for reason, count in status["dropped"].items():
             dropped.add_metric([reason], count)
         yield from (build, devices, dropped)
+        yield from self._of_snmp(status["proxied"], status["traps"])
         ledger, storage = status["ledger"], status["storage"]
         for name, text, value in (
             ("sessions", "Sessions that Locum knows to be open.", sum(each["sessions"] for each in status["devices"])),
@@ -92,6 +93,25 @@ class Figures:
                 figure = _gauge(name, text)
                 figure.add_metric([], value)
                 yield figure
+
+    def _of_snmp(self, proxied: list[dict[str, Any]], traps: dict[str, int] | None) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily
+
+        if proxied:
+            asked = CounterMetricFamily(
+                "locum_snmp_asked", "Questions to the SNMP proxy, by copier.", labels=["device"]
+            )
+            silent = _gauge("snmp_silent", "1 if the copier behind the SNMP proxy does not answer.", "device")
+            for each in proxied:
+                asked.add_metric([each["device"]], each["asked"])
+                silent.add_metric([each["device"]], float(each["silent"]))
+            yield from (asked, silent)
+        if traps is not None:
+            waiting = _gauge("traps_waiting", "Traps that wait for their server.")
+            waiting.add_metric([], traps["waiting"])
+            kept = CounterMetricFamily("locum_traps_kept", "Traps kept since the start.")
+            kept.add_metric([], traps["kept"])
+            yield from (waiting, kept)
 
     def _of_rates(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily

@@ -48,6 +48,8 @@ class StatusBoard:
         self._outbox = Outbox(connection)
         self._reader = Reader(ledger, connection)
         self._keeper = keeper
+        self.management: Callable[[], dict[str, Any]] = dict
+        """What the SNMP proxy and the trap store have to show, by key."""
 
     def status(self) -> dict[str, Any]:
         """The object of `locum status --json`."""
@@ -67,6 +69,7 @@ class StatusBoard:
             ],
             "readers": self._readers(),
             "meters": self._meters(),
+            **self.management(),
             "unlock_code": bool(assembly.site.unlocking.hash),
             "outbox": _counts(self._outbox.counts()),
             "last_outage": self._reader.last_outage(),

@@ -395,6 +395,8 @@ def test_every_figure_for_prometheus_is_in_operations_with_its_labels() -> None:
         "ledger": {"entries": 0, "jobs": 0, "bytes": 0},
         "storage": {"error": None, "free_bytes": 0, "total_bytes": 0},
         "dropped": {"loop": 1},
+        "proxied": [{"device": "OLD-1", "asked": 0, "silent": False}],
+        "traps": {"waiting": 0, "kept": 0},
     }
     made = {
         f"{family.name}_total" if family.type == "counter" else family.name: {
@@ -479,12 +481,24 @@ listen = "127.0.0.1:{listen}"
 [[device]]
 id = "OLD-1"
 snmp = {{ address = "127.0.0.1", port = {port}, community = "public" }}
+
+[snmp.proxy]
+bind = "127.0.0.1"
+community = "for the management"
+copiers = [{{ device = "OLD-1", port = {proxy} }}]
+
+[snmp.traps]
+bind = "127.0.0.1"
+port = {traps}
+server = "127.0.0.1:{port}"
+upstream = "lab"
 """
 
 
 def test_operations_has_every_key_of_status(tmp_path: Path) -> None:
     """Of every dialect, with a drill that runs."""
-    more = OTHER_SERVERS.format(port=free_port(), listen=free_port())
+    proxy, traps = free_port(), free_port()
+    more = OTHER_SERVERS.format(port=free_port(), listen=free_port(), proxy=proxy, traps=traps)
     appliance = Locum.before(tmp_path, NoServer(free_port(), free_port()), more=more)
     try:
         begun = appliance.start().run_to_its_end("drill", "start", "--all", "--reason", "docs")

@@ -54,6 +54,7 @@ def status(answer: dict[str, Any], now: float) -> RenderableType:
     parts += _devices_line(answer.get("devices") or [])
     parts += _readers_line(answer.get("readers") or [])
     parts += _meters_line(answer.get("meters") or [], now)
+    parts += _snmp_lines(answer.get("proxied") or [], answer.get("traps"))
     parts += _last_outage(answer.get("last_outage"), now)
     parts += _ledger_line(answer.get("ledger") or {})
     return Group(*parts)
@@ -234,6 +235,18 @@ def _meters_line(rows: list[dict[str, Any]], now: float) -> Iterable[Text]:
     for kind, words in _UNREAD.items():
         if names := [clean(row.get("device")) for row in rows if row.get("kind") == kind]:
             yield Text(f"             {words}: {_few(names)}. See: locum meters now", style="yellow")
+
+
+def _snmp_lines(rows: list[dict[str, Any]], traps: dict[str, Any] | None) -> Iterable[Text]:
+    if rows:
+        asked, remembered = (sum(int(row.get(key) or 0) for row in rows) for key in ("asked", "from_memory"))
+        yield Text(f"SNMP proxy   {asked:,} questions, {remembered:,} answered from memory")
+        if silent := [clean(row.get("device")) for row in rows if row.get("silent")]:
+            yield Text(f"             silent: {_few(silent)}", style="yellow")
+    if traps is not None:
+        waiting = int(traps.get("waiting") or 0)
+        text = f"Traps        {traps.get('kept', 0):,} kept, {traps.get('forwarded', 0):,} forwarded, {waiting:,} wait"
+        yield Text(text, style="yellow" if waiting else "")
 
 
 def _named(row: dict[str, Any]) -> str:

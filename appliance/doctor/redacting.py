@@ -22,7 +22,7 @@ import msgspec
 from appliance.config import tables
 
 REMOVED = "(removed)"
-SECRET_KEYS = frozenset({"secret", "password", "token"})
+SECRET_KEYS = frozenset({"secret", "password", "token", "community", "auth_key", "priv_key"})
 PERSONAL_KEYS = frozenset({"user"})
 SHORTEST = 4
 """What is shorter is not looked for elsewhere: it would be found in words that have nothing to do with it."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from appliance.assembly import Assembly
 from appliance.config import Config, SnmpAgentConfig, SnmpProxyConfig, SnmpTrapsConfig
 from appliance.snmp import figures
 from appliance.snmp.notifying import Notifier
 from appliance.state_dir import next_boots
-from appliance.status import StatusBoard
+from appliance.status import StatusBoard, instant
 from protocols.errors import ProtocolError
 from proxy.commands import Tell
 from proxy.events import Channel, Flow, Moment
@@ -54,6 +55,7 @@ class Management:
         self._proxies: list[tuple[CopierProxy, int]] = []
         self._traps: TrapStore | None = None
         self._notifier: Notifier | None = None
+        board.management = self.shown
         wanted = config.management
         if wanted.agent is None and wanted.proxy is None and wanted.traps is None:
             return
@@ -96,6 +98,27 @@ class Management:
         """A line that leaves the box at once."""
         if self._notifier is not None:
             self._driver.run(self._notifier.told(tell, this_moment()))
+
+    def shown(self) -> dict[str, Any]:
+        """The keys of `locum status --json` that are about SNMP."""
+        traps = self._traps
+        return {
+            "proxied": [
+                {
+                    "device": proxy.device,
+                    "port": port,
+                    "silent": proxy.silent,
+                    "answered_at": instant(proxy.figures.heard),
+                    "asked": proxy.figures.asked,
+                    "from_memory": proxy.figures.from_memory,
+                    "unanswered": proxy.figures.unanswered,
+                }
+                for proxy, port in self._proxies
+            ],
+            "traps": None
+            if traps is None
+            else {"waiting": traps.waiting, "kept": traps.kept, "forwarded": traps.forwarded},
+        }
 
     @property
     def ports(self) -> list[tuple[str, int, str]]:

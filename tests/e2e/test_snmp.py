@@ -340,6 +340,10 @@ def test_outage_and_recovery_are_notified_and_traps_wait_meanwhile(place: Place)
     assert all(each in said for each in arrived[4:9])
     ended += [*["sent"] * 4, "acknowledged", "sent"]
     eventually(lambda: place.outcomes() == ended, 10, "what became of each is kept")
+    shown = place.office.shop.status()
+    assert shown["traps"] == {"waiting": 0, "kept": 0, "forwarded": 6}, "since the restart"
+    assert {(each["device"], each["port"]) for each in shown["proxied"]} == set(place.copiers.items())
+    assert "Traps        0 kept, 6 forwarded, 0 wait" in place.office.shop.run_to_its_end("status").stdout
     eventually(lambda: f"{ROOT}.0.2" in place.manager.text(), 10, "the recovery is notified")
     assert verify(place.office.shop.state_dir / "ledger.db").wrong is None
 

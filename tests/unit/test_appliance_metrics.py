@@ -45,6 +45,8 @@ STATUS: dict[str, Any] = {
     ],
     "ledger": {"entries": 48213, "jobs": 20111, "head": "sha256:c9", "bytes": 61203968},
     "storage": {"error": None, "free_bytes": 84230365184, "total_bytes": None, "level": "enough"},
+    "proxied": [{"device": "OLD-1", "asked": 912, "silent": True}],
+    "traps": {"waiting": 3, "kept": 17},
     "dropped": {"unknown-client": 3},
 }
 OLDEST_AT = 1_795_342_510.0
@@ -133,6 +135,9 @@ def test_the_figures_of_status_can_be_scraped(bench: Bench) -> None:
     assert ("locum_storage_total_bytes", ()) not in found
     assert found["locum_storage_error", ()] == 0
     assert found["locum_dropped_total", (("reason", "unknown-client"),)] == 3
+    old = (("device", "OLD-1"),)
+    assert (found["locum_snmp_asked_total", old], found["locum_snmp_silent", old]) == (912, 1)
+    assert (found["locum_traps_waiting", ()], found["locum_traps_kept_total", ()]) == (3, 17)
     assert found["process_resident_memory_bytes", ()] > 1e6
 
 

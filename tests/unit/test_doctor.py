@@ -47,6 +47,18 @@ dialect = "radius"
 bind = "127.0.0.1"
 upstream = "hq"
 clients = [{{ network = "10.7.0.0/24", secret = "planted-copiers" }}]
+
+[[device]]
+id = "OLD-1"
+snmp = {{ address = "127.0.0.1", port = 9, community = "planted-old" }}
+
+[snmp]
+version = "3"
+user = "planted-v3"
+auth = "sha256"
+auth_key = "planted-authentication"
+priv = "aes128"
+priv_key = "planted-privacy"
 """
 PLANTED = (
     "planted", "04A1C3F4", "cdiaz", "Carla Diaz", "thesis.pdf", "314159", "$argon2id$", "PRIVATE KEY",
