@@ -437,7 +437,7 @@ def _advice(error: OSError) -> str:
     if error.errno == 98:
         return "another program has it: end that one, or choose another port"
     if error.errno == 1:
-        return "start it with systemctl start locum"
+        return "run: systemctl daemon-reload && systemctl restart locum"
     if error.errno == 13:
         return "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
     return "check 'bind' in [[listen]]"

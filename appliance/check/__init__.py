@@ -6,7 +6,18 @@ Nothing is changed and nothing is kept: it may run beside the appliance. What on
 
 from collections.abc import Iterator
 
-from appliance.check import certificates, inline, machine, management, meters, outward, readers, servers, settings
+from appliance.check import (
+    certificates,
+    inline,
+    machine,
+    management,
+    meters,
+    outward,
+    readers,
+    rights,
+    servers,
+    settings,
+)
 from appliance.check.findings import Finding, Level, error
 from appliance.check.running import running_on
 from appliance.config import Config
@@ -20,6 +31,7 @@ def check_all(config: Config) -> Iterator[Finding]:
     yield Finding(Level.OK, "config", f"{config.path} holds ({config.digest[:19]})")
     if running is not None and running.silent:
         yield error("appliance", running.silent)
+    yield from rights.findings(config)
     yield from settings.findings(config)
     yield from machine.findings(config, running)
     yield from certificates.findings(config)

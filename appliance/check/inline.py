@@ -38,3 +38,5 @@ def findings(config: Config) -> Iterator[Finding]:
         where = f"as a {settings.mode} between {settings.copier_side} and {settings.server_side}"
         stands = stood is not None and stood.diverts
         yield ok(what, f"stands {where}" if stands else f"can stand {where}; to do so: locum inline up --confirm")
+        if stands and standing.gone_at_boot():
+            yield warning(what, standing.AT_BOOT)

@@ -7,7 +7,7 @@ import click
 from appliance.cli.common import Failed
 from appliance.cli.questions import Questions, is_a_person, secret_from
 from appliance.cli.unlock import check_code
-from appliance.config import zones
+from appliance.config import addresses, zones
 from appliance.init import Answers, CannotInit, Written, write
 
 ETC, VAR = Path("/etc/locum"), Path("/var/lib/locum")
@@ -118,8 +118,8 @@ def init(
     listens = tuple(dict.fromkeys(listens or (dialect,)))
     nets: tuple[str, ...] = ()
     if "radius" in listens:
-        given = ask.text("--networks", networks, "Networks of the RADIUS devices, such as 10.7.0.0/24")
-        nets = tuple(given.replace(",", " ").split())
+        question = "Networks of the RADIUS devices, such as 10.7.0.0/24"
+        nets = _several(ask.text("--networks", networks, question, refusal=_no_networks))
     if "terminal" in listens and tls is None:
         tls = ask.choice("--tls", None, "A certificate for the terminals' port", ["none", "self-signed"], "none")
     environment = ask.choice(
@@ -179,3 +179,17 @@ def _unlock_hash(ask: Questions, environment: str, file: Path | None) -> str:
     from proxy.net.codes import hash_code
 
     return hash_code(code)
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _no_networks(text: str) -> str:
+    """Why these are no networks, "" if they are."""
+    for each in _several(text):
+        try:
+            addresses.network(each)
+        except ValueError as error:
+            return str(error)
+    return "" if _several(text) else "name one at least"

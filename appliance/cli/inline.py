@@ -92,6 +92,8 @@ def up(config: Path, confirm: bool) -> None:
                 why = str(error) or "it was interrupted"
                 raise Failed(f"{why}; {'all is as it was before' if before else 'everything is undone'}") from None
     click.echo("Locum stands in line; traffic is diverted while the appliance runs (locum inline status).")
+    if standing.gone_at_boot():
+        click.echo(f"warning: {standing.AT_BOOT}", err=True)
 
 
 @inline.command()
@@ -168,6 +170,8 @@ def _refusals() -> Iterator[None]:
         yield
     except KernelRefuses as error:
         raise Failed(str(error)) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise Failed(f"{error.filename or 'the system'}: {error.strerror}") from error
 
@@ -251,7 +255,7 @@ def _as_lines(mode: str, stands: bool, seen: Watched) -> Iterator[str]:
     elif not seen.rules:
         yield "The rules are gone and everything passes; put them back with: locum inline up."
     elif not seen.beating:
-        yield "Locum stands in line, and the appliance does not run: everything passes without it."
+        yield "Locum stands in line; no appliance runs that was started with [inline], so everything passes without it."
     else:
         yield (
             f"Locum stands in line and diverts {count(seen.flows, 'flow')}."

@@ -4,6 +4,7 @@ Exit status 0: done; 1: it failed; 2: wrong usage or configuration. A traceback 
 that has had enough (`locum log | head`) is no failure.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -83,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BrokenPipeError, HadEnough):
         return _had_enough()
     except Exception as error:  # the last resort: whatever it is, a person gets one line
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            _had_enough()
+            return _say("locum: cannot write what there is to say: no space left", FAILED)
         if "--debug" in arguments:
             traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,6 +1,7 @@
 """Questions to a person, who may have answered them with options. Without a terminal only the options count."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,12 +22,23 @@ class Questions:
     def __init__(self, interactive: bool) -> None:
         self._interactive = interactive
 
-    def text(self, option: str, given: str | None, question: str, default: str | None = None) -> str:
-        """What was given, what is answered, or the default. Raises Failed."""
+    def text(
+        self,
+        option: str,
+        given: str | None,
+        question: str,
+        default: str | None = None,
+        refusal: Callable[[str], str] = lambda text: "",
+    ) -> str:
+        """What was given, what is answered, or the default. A person is asked again while `refusal` says why it cannot
+        be that. Raises Failed.
+        """
         if given is not None:
             return given
         if self._interactive:
-            return str(click.prompt(question, default=default, err=True))
+            while why := refusal(typed := str(click.prompt(question, default=default, err=True))):
+                click.echo(f"{typed}: {why}", err=True)
+            return typed
         return self._default(option, question, default)
 
     def choice(

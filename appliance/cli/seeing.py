@@ -53,8 +53,9 @@ def discover(
     if captures:
         heading, lost = "from " + ", ".join(clean(path.name) for path in captures), 0
         output = _created(target) if target is not None else None
-        _read(conversations, sightings, captures)
+        damaged = _read(conversations, sightings, captures)
     else:
+        damaged = []
         heading = f"from {count(round(seconds), 'second')} on {', '.join(interfaces)}"
         with stoppable() as stopped, _listening(interfaces) as heard:
             output = _created(target) if target is not None else None
@@ -76,12 +77,14 @@ def discover(
             )
     if as_json:
         click.echo(json.dumps(discovered.as_json(copiers, conversations.counts, lost), indent=2, ensure_ascii=False))
-        return
-    if copiers:
-        tables.show(discovered.table(copiers))
-    click.echo(discovered.closing(copiers, conversations.counts.frames, lost))
-    if target is not None and copiers:
-        click.echo(f"Wrote {target}; write the secrets that it names, then: locum check -c {target}")
+    else:
+        if copiers:
+            tables.show(discovered.table(copiers))
+        click.echo(discovered.closing(copiers, conversations.counts.frames, lost))
+        if target is not None and copiers:
+            click.echo(f"Wrote {target}; write the secrets that it names, then: locum check -c {target}")
+    if damaged:
+        raise Failed("; ".join(damaged))
 
 
 @click.command()
@@ -128,12 +131,15 @@ def _saw(conversations: Conversations, sightings: Sightings, heard: Heard, *, se
         sightings.said(said)
 
 
-def _read(conversations: Conversations, sightings: Sightings, captures: tuple[Path, ...]) -> None:
+def _read(conversations: Conversations, sightings: Sightings, captures: tuple[Path, ...]) -> list[str]:
+    """What could not be read of them, a line each."""
+    damaged: list[str] = []
     try:
-        for said in said_in(conversations, captures):
+        for said in said_in(conversations, captures, damaged):
             sightings.said(said)
     except CannotRead as error:
         raise Failed(str(error), 2) from error
+    return damaged
 
 
 def _listening(interfaces: tuple[str, ...], ports: Sequence[int] = ()) -> Listening:
@@ -144,9 +150,13 @@ def _listening(interfaces: tuple[str, ...], ports: Sequence[int] = ()) -> Listen
 
 
 def _created(target: Path) -> TextIO:
-    """A new file, closed to others."""
+    """A new file, closed to others but the service."""
     try:
-        return open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if (someone := service_user()) is not None and os.geteuid() == 0:
+            os.fchown(descriptor, 0, someone[1])
+            os.fchmod(descriptor, 0o640)
+        return open(descriptor, "w", encoding="utf-8")
     except FileExistsError:
         raise Failed(f"{target} is there already; name another file with --write", 2) from None
     except OSError as error:

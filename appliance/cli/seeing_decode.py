@@ -83,7 +83,8 @@ def decode(
     zone = zone_of(settings, zone_name)
     devices: set[str] = set()
     messages = 0
-    for said in _said(conversations, captures):
+    damaged: list[str] = []
+    for said in _said(conversations, captures, damaged):
         messages += 1
         devices.add(said.source[0] if said.from_device else said.target[0])
         if as_json:
@@ -94,23 +95,29 @@ def decode(
     if as_json:
         summary = {"messages": messages, "frames": counts.frames, "unreadable": dict(sorted(counts.unreadable.items()))}
         click.echo(json.dumps({"summary": summary}))
-        return
-    click.echo(words.closing(messages, len(devices), counts.frames))
-    if counts.unreadable:
-        click.echo(words.unreadable(counts.unreadable))
+    else:
+        click.echo(words.closing(messages, len(devices), counts.frames))
+        if counts.unreadable:
+            click.echo(words.unreadable(counts.unreadable))
+    if damaged:
+        raise Failed("; ".join(damaged))
 
 
-def _said(conversations: Conversations, captures: tuple[Path, ...]) -> Iterator[Said]:
+def _said(conversations: Conversations, captures: tuple[Path, ...], damaged: list[str]) -> Iterator[Said]:
     try:
-        yield from said_in(conversations, captures)
+        yield from said_in(conversations, captures, damaged)
     except CannotRead as error:
         raise Failed(str(error), 2) from error
 
 
 def _import(conversations: Conversations, config: Config, captures: tuple[Path, ...], forward: bool) -> None:
     recovery = Recovery(config)
-    for said in _said(conversations, captures):
+    damaged: list[str] = []
+    for said in _said(conversations, captures, damaged):
         recovery.heard(said)
+    if damaged and forward:
+        why = "the server's acknowledgement of a record may be missing; without --forward the records are taken in"
+        raise Failed(f"{'; '.join(damaged)}; nothing is forwarded, for {why}")
     found = recovery.records()
     with _ledger(config.state_dir / LEDGER_NAME) as connection:
         fresh = unknown_to(connection, found)
@@ -132,6 +139,8 @@ def _import(conversations: Conversations, config: Config, captures: tuple[Path, 
         click.echo(f"Left out: {reasons}.")
     if conversations.counts.unreadable:
         click.echo(words.unreadable(conversations.counts.unreadable))
+    if damaged:
+        raise Failed("; ".join(damaged))
 
 
 def _bring_in(

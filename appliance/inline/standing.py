@@ -19,6 +19,9 @@ import msgspec
 from appliance.inline.kernel import Kernel, KernelRefuses
 from appliance.inline.steps import Rules, Step
 
+UNIT = Path("/usr/lib/systemd/system/locum-inline.service")
+WANTED = Path("/etc/systemd/system/multi-user.target.wants/locum-inline.service")
+AT_BOOT = "nothing passes when this machine starts anew: systemctl enable locum-inline"
 NOTE = "inline.json"
 
 
@@ -112,6 +115,11 @@ def back(state_dir: Path, before: Standing | None, kernel: Kernel) -> None:
         _write(state_dir, before)
     else:
         (state_dir / NOTE).unlink(missing_ok=True)
+
+
+def gone_at_boot() -> bool:
+    """Whether the package's unit is here, and would not put Locum in line when the machine starts anew."""
+    return UNIT.exists() and not os.path.lexists(WANTED)
 
 
 @contextmanager

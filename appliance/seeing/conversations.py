@@ -163,13 +163,18 @@ class Conversations:
         self._talks.pop(connection, None)
 
 
-def said_in(conversations: Conversations, captures: Iterable[Path]) -> Iterator[Said]:
-    """What capture files say, in their order, as if they were one. Raises CannotRead."""
+def said_in(conversations: Conversations, captures: Iterable[Path], damaged: list[str]) -> Iterator[Said]:
+    """What capture files say, in their order, as if they were one. Of those that are cut off or damaged, what is before
+    that, and into `damaged` goes a line. Raises CannotRead.
+    """
     at = 0
     for path in captures:
-        for frame in files.frames(path):
-            at = frame.at
-            yield from conversations.frame(at, frame.link, frame.data)
+        try:
+            for frame in files.frames(path):
+                at = frame.at
+                yield from conversations.frame(at, frame.link, frame.data)
+        except files.Damaged as error:
+            damaged.append(str(error))
     yield from conversations.close(at)
 
 

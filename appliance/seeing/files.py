@@ -1,6 +1,6 @@
 """Capture files: pcap and pcapng, also compressed by gzip, read frame by frame with scapy's readers.
 
-A file that ends in the middle of a frame is read up to there.
+A file that ends in the middle of a frame, or is damaged, is read up to there, and that is said.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ class CannotRead(Exception):
     """The file is no capture, or cannot be read. The text is one line for a person."""
 
 
+class Damaged(CannotRead):
+    """The file ends in the middle of a frame, or is damaged there. What came before was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """`at` in ms UTC; `link`: the number of the link layer."""
@@ -35,7 +39,7 @@ class Frame:
 
 
 def frames(path: Path) -> Iterator[Frame]:
-    """Every frame of a capture file, in its order. Raises CannotRead."""
+    """Every frame of a capture file, in its order. Raises CannotRead, and Damaged after the last frame."""
     from scapy.error import Scapy_Exception
     from scapy.utils import RawPcapNgReader
 
@@ -51,13 +55,60 @@ def frames(path: Path) -> Iterator[Frame]:
         # Blocks that say nothing of frames are not looked into.
         for kind in (_SECRETS, _PROCESSES):
             getattr(reader, "blocktypes", {}).pop(kind, None)
+        noticed = reader.f = _Noticed(reader.f)
+        _at_each_block(reader, noticed)
+        number = 0
         while True:
+            noticed.begin()
             try:
                 data, about = reader._read_packet(LARGEST_FRAME)
                 frame = _frame(reader, data, about)
-            except (Scapy_Exception, *_NOT_READABLE):
+            except (Scapy_Exception, *_NOT_READABLE) as error:
+                if noticed.cut or not (noticed.ended and isinstance(error, EOFError)):
+                    raise Damaged(
+                        f"{path}: is cut off or damaged after frame {number:,}; what follows was not read"
+                    ) from error
                 return
+            number += 1
             yield frame
+
+
+class _Noticed:
+    """A file of records. `ended`: it ended where a record could have begun. `cut`: it ended within one."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._reads = 0
+        self.ended = False
+        self.cut = False
+
+    def begin(self) -> None:
+        """A record may begin here."""
+        self._reads = 0
+
+    def read(self, size: int) -> bytes:
+        self._reads += 1
+        data: bytes = self._file.read(size)
+        if len(data) < size:
+            self.ended = not data and self._reads == 1
+            self.cut = self.cut or not self.ended
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _at_each_block(reader: Any, noticed: _Noticed) -> None:
+    """Of pcapng a frame is read with the blocks before it that say nothing of frames."""
+    read_block = getattr(reader, "_read_block", None)
+    if read_block is None:
+        return
+
+    def read(**how: Any) -> Any:
+        noticed.begin()
+        return read_block(**how)
+
+    reader._read_block = read
 
 
 def _frame(reader: Any, data: bytes, about: Any) -> Frame:

@@ -90,7 +90,7 @@ def _join(groups: list[_Group], dialect: str, copier: str, talks: list[Talk]) ->
 def _head(heading: str) -> str:
     return f"""\
 # Proposed by `locum discover`: {heading}. Look it over, write the secret files that it names (closed to others:
-# chmod 600), then run: locum check -c FILE
+# chown locum: and chmod 600), then run: locum check -c FILE
 
 [appliance]
 name = "locum"

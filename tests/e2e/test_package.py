@@ -230,6 +230,12 @@ def test_a_first_installation(box: Box) -> None:
     box.run(*INIT, input="a secret of more than sixteen\n")
     checked = box.run("locum", "check", "--json", check=False)
     assert {each["what"]: each["level"] for each in json.loads(checked.stdout)}["state directory"] == "ok"
+    assert "cannot use it" not in checked.stdout
+    box.run("chmod", "600", "/etc/locum/locum.toml")
+    refused = box.run("locum", "check", check=False)
+    assert refused.returncode == 1
+    assert "the service's user locum cannot use it: /etc/locum/locum.toml" in refused.stdout
+    box.run("chmod", "640", "/etc/locum/locum.toml")
     box.run("systemctl", "start", "locum")
     assert shown(box, "ActiveState") == "active"
     assert json.loads(box.run("locum", "status", "--json").stdout)["name"] == "library"
@@ -357,6 +363,11 @@ def test_in_line_the_services_get_what_that_takes_and_only_then(box: Box) -> Non
         assert not diverts(box)
         box.run("systemctl", "restart", "locum")
         eventually(lambda: diverts(box), within=10.0, saying="the kernel diverts")
+        enable = "nothing passes when this machine starts anew: systemctl enable locum-inline"
+        assert enable in box.run("locum", "check", check=False).stdout
+        box.run("systemctl", "enable", "locum-inline")
+        assert enable not in box.run("locum", "check", check=False).stdout
+        box.run("systemctl", "disable", "locum-inline")
         box.run("systemctl", "stop", "locum")
         eventually(lambda: not diverts(box), within=10.0, saying="the kernel passes everything")
     assert shown(box, "AmbientCapabilities") == "cap_net_bind_service"
@@ -454,6 +465,14 @@ def test_removal_leaves_config_and_ledger(box: Box) -> None:
     assert not box.path("/opt/locum").exists()
     assert box.path("/etc/locum/locum.toml").exists()
     assert box.path("/var/lib/locum/ledger.db").exists()
+
+
+def test_installed_again_it_runs_as_before(box: Box) -> None:
+    box.run("dpkg", "-i", "/tmp/locum.deb")
+    assert shown(box, "ActiveState") == "active"
+    states = box.run("systemctl", "is-enabled", "locum.service", "locum-inline.service", check=False).stdout.split()
+    assert states == ["enabled", "disabled"]
+    box.run("dpkg", "-r", "locum")
 
 
 def test_purge_takes_the_ledger_only_where_somebody_says_so(box: Box) -> None:

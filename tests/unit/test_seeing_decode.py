@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from appliance.cli import main
+from appliance.seeing.files import Damaged, frames
 from appliance.simulator.xmlrpc import write_fault
 from protocols.radius.packet import Code
 from tests.peers import terminal as line
@@ -230,3 +232,31 @@ def test_a_late_answer_and_an_answer_to_nobody_are_told_apart(
     login(tape, code=Code.ACCESS_REJECT)
     del tape.packets[0]
     assert decoded(capsys, written(tape, tmp_path))[0].endswith("Access-Reject: request not in the capture")
+
+
+@pytest.mark.parametrize("name", ["office.pcapng", "office.pcap"])
+def test_wherever_a_capture_is_cut_what_came_before_is_read_and_the_cut_is_said(tmp_path: Path, name: str) -> None:
+    whole = written(office(Tape()), tmp_path, name).read_bytes()
+    cut = tmp_path / f"cut-{name}"
+    before = [frame.data for frame in frames(tmp_path / name)]
+    complete = 0
+    for length in range(len(whole) // 2, len(whole)):
+        cut.write_bytes(whole[:length])
+        found: list[bytes] = []
+        with suppress(Damaged):
+            found += (frame.data for frame in frames(cut))
+            complete += 1
+        assert found == [*before[: len(found) - 1], *found[-1:]]
+    assert 0 < complete < len(before), "between two frames nothing is seen to be missing"
+
+
+def test_a_cut_capture_is_decoded_as_far_as_it_goes_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = written(office(Tape()), tmp_path, "office.pcap").read_bytes()
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(whole[:-5])
+    assert main(["decode", str(cut)]) == 1
+    said = capsys.readouterr()
+    assert "messages of 3 devices" in said.out
+    assert f"locum: {cut}: is cut off or damaged after frame" in said.err

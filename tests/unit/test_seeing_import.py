@@ -105,6 +105,26 @@ def test_records_of_both_dialects_come_in_marked_as_recovered(
     assert note[3]
 
 
+def test_a_damaged_capture_is_taken_in_as_far_as_it_goes_and_nothing_of_it_is_forwarded(
+    config: Path, ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server's acknowledgement may be in what is missing."""
+    tape = Tape()
+    account(tape, record())
+    terminal(tape)
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(written(tape, tmp_path, "office.pcap").read_bytes()[:-5])
+    assert main(["decode", "--import", "--forward", "-c", str(config), str(cut)]) == 1
+    assert "nothing is forwarded" in capsys.readouterr().err
+    assert rows(ledger, "SELECT count(*) FROM jobs") == [(0,)]
+    assert main(["decode", "--import", "-c", str(config), str(cut)]) == 1
+    said = capsys.readouterr()
+    assert "records added to the ledger as recovered" in said.out
+    assert "is cut off or damaged after frame" in said.err
+    assert rows(ledger, "SELECT count(*) > 0 FROM jobs") == [(1,)]
+    assert rows(ledger, "SELECT count(*) FROM outbox") == [(0,)]
+
+
 def test_a_second_import_adds_nothing(config: Path, ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tape = Tape()
     account(tape, record())
