@@ -30,6 +30,6 @@ _ASSIGNED_LOCALLY = 0x02
 
 def maker_of(mac: bytes) -> str:
     """The maker of the copier with this address (6 octets), "" if it is none of these."""
-    if len(mac) != 6 or mac[0] & _ASSIGNED_LOCALLY:
+    if len(mac) != 6 or mac[0] & _ASSIGNED_LOCALLY or not any(mac):
         return ""
     return _BY_PREFIX.get(mac[:3], "")
