@@ -172,8 +172,11 @@ class CopierProxy:
             if len(self._queue) >= MOST_QUEUED:
                 self._tally.counts["snmp-too-many"] += 1
                 return []
-            waiting = self._waiting[key] = deque(maxlen=MOST_WAITING)
+            waiting = self._waiting[key] = deque()
             self._queue.append(key)
+        if len(waiting) >= MOST_WAITING:
+            self._tally.counts["snmp-too-many"] += 1
+            return []
         waiting.append((peer, asked))
         return self._next(at)
 

@@ -210,6 +210,7 @@ def test_queue_waiters_and_memory_are_bounded() -> None:
     assert bench.tally.counts["snmp-too-many"] == 9
     for port in range(copier.MOST_WAITING + 10):
         bench.ask(f"{PAGES}.0", port=port)
+    assert bench.tally.counts["snmp-too-many"] == 9 + 11, "who asked first is one of them"
     bench.proxy.handle(Refused(BACK, "connection refused", bench.at))
     (first,) = towards(bench.ask(PAGES, *(f"{PAGES}.{number}" for number in range(copier.MOST_VARBINDS - 1))))
     bench.copier_says(first, *(Varbind(each.oid, "counter32", 1) for each in first.varbinds))
