@@ -25,7 +25,8 @@ SERVICE_USERS = ("locum", "nobody")
 BUFFER = 8 << 20
 PATIENCE = 0.2
 """Seconds between two looks at whether it is time to end."""
-LAST_LOOK = 1.0
+LAST_LOOK = 10.0
+"""Seconds at most in which what had come when it ended is read."""
 
 _SOL_PACKET, _ADD_MEMBERSHIP, _STATISTICS, _AUXDATA = 263, 1, 6, 8
 _PROMISCUOUS = 1
@@ -76,27 +77,31 @@ class Listening:
             opened.close()
 
     def frames(self, seconds: float | None, stopped: Callable[[], bool]) -> Iterator[Heard]:
-        """What is heard, for so long or until it is `stopped`; what had come by then is read, for a second at most.
+        """What is heard, for so long or until it is `stopped`: all that had come by then, however late it is read.
         Raises CannotListen if an interface goes.
         """
         until = float("inf") if seconds is None else time.monotonic() + seconds
+        ended: int | None = None  # milliseconds since the epoch, as the kernel stamps frames
         poll = select.poll()
         for descriptor in self._sockets:
             poll.register(descriptor, select.POLLIN)
-        ending = False
-        while time.monotonic() < until:
-            if not ending and stopped():
-                ending, until = True, time.monotonic() + LAST_LOOK
-            ready = poll.poll(0 if ending else PATIENCE * 1000)
+        while True:
+            if ended is None and (stopped() or time.monotonic() >= until):
+                ended, until = time.time_ns() // 1_000_000, time.monotonic() + LAST_LOOK
+            ready = poll.poll(PATIENCE * 1000 if ended is None else 0)
             for descriptor, _ in ready:
                 name, opened = self._sockets[descriptor]
                 try:
-                    yield _received(name, opened)
+                    heard = _received(name, opened)
                 except BlockingIOError:
                     continue
                 except OSError as error:
                     raise CannotListen(f"{name}: cannot be heard any more ({error.strerror})") from error
-            if ending and not ready:
+                if ended is None or heard.frame.at <= ended:
+                    yield heard
+                else:
+                    poll.unregister(descriptor)
+            if ended is not None and (not ready or time.monotonic() >= until):
                 return
 
     def dropped(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ AUTH, ACCT = 1812, 1813
 ETH_P_ALL = 3
 OF_ALL = 0xFFFF
 PACKET_OUTGOING = 4
+SOL_PACKET, PACKET_STATISTICS, SO_RCVBUFFORCE = 263, 6, 33
+ROOM = 32 << 20
+"""What a tap may hold: it is read at the end of a conversation, not while it goes on."""
 
 
 @dataclass
@@ -43,10 +47,16 @@ class Tap:
             try:
                 data, about = self.socket.recvfrom(OF_ALL)
             except BlockingIOError:
-                return self.seen
+                return self.all_seen()
             self.seen.append(Ether(data))
             if about[2] != PACKET_OUTGOING:
                 self.came.append(self.seen[-1])
+
+    def all_seen(self) -> list[Ether]:
+        """What was read; fails if the kernel had no room for more."""
+        _, dropped = struct.unpack("II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        assert dropped == 0, f"the tap lost {dropped} frames"
+        return self.seen
 
     def packets(self, port: int) -> list[Ether]:
         """Those of UDP or TCP from or to a port."""
@@ -68,12 +78,20 @@ def ends(frame: Ether) -> tuple[str, str, str, str]:
 
 @contextmanager
 def tap(line: Wire, namespace: str, interface: str) -> Iterator[Tap]:
+    with listening(line, namespace, interface) as opened:
+        yield Tap(opened)
+
+
+@contextmanager
+def listening(line: Wire, namespace: str, interface: str) -> Iterator[socket.socket]:
+    """A socket that gets every frame of the interface, with room for them until they are read."""
     with line.inside(namespace):
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        made.bind((interface, 0))
-    made.setblocking(False)
-    with made:
-        yield Tap(made)
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    with opened:
+        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+        opened.bind((interface, 0))
+        opened.setblocking(False)
+        yield opened
 
 
 class InLine:

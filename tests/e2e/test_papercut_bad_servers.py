@@ -32,6 +32,8 @@ OUTAGES: dict[str, dict[str, object]] = {
 ALARMS: dict[str, dict[str, object]] = {"500": {"answer": "500"}, "address": {"refuse_address": True}}
 TOKEN_REFUSED = "token"
 KINDS = {**OUTAGES, **ALARMS}
+PATIENT = {**QUICK, "answer_timeout": "3s"}
+"""Eight servers share the processors with all else: who has not read 1 MiB in half a second is not told it was much."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
         more = ""
         for name, port in ports.items():
             keys = {"dialect": "papercut", "url": servers[name].url, "token_file": "hq.token"}
-            more += table("[[upstream]]", {"name": name, **QUICK, **keys})
+            more += table("[[upstream]]", {"name": name, **PATIENT, **keys})
             keys = {"dialect": "terminal", "bind": LOOPBACK[4], "port": str(port), "upstream": name}
             more += table("[[listen]]", keys).replace(f'"{port}"', str(port))
         shop = Printshop.before_papercut(
@@ -105,7 +107,7 @@ def test_each_way_of_answering_badly_is_told_apart_and_no_job_is_lost(street: St
         away = all(states[name]["state"] == "offline" for name in OUTAGES)
         return away and all(states[name]["trouble"] for name in ALARMS)
 
-    eventually(all_told, 15, "outages are outages, alarms are alarms")
+    eventually(all_told, 30, "outages are outages, alarms are alarms")
     for name in ALARMS:
         assert street.upstream(name)["state"] == "online", f"{name} is no outage"
         assert terminals[name].swipe(ADA, within=8).status == UNAVAILABLE
@@ -138,7 +140,7 @@ def test_each_way_of_answering_badly_is_told_apart_and_no_job_is_lost(street: St
         return street.servers[name].query("SELECT user, pages FROM jobs ORDER BY pages")
 
     wanted = {name: [("ada", 2), ("ada", 3)] for name in KINDS}
-    eventually(lambda: {name: booked(name) for name in KINDS} == wanted, 20, "both jobs are booked at each", every=0.1)
+    eventually(lambda: {name: booked(name) for name in KINDS} == wanted, 40, "both jobs are booked at each", every=0.1)
     eventually(lambda: all(is_well(street.upstream(name)) for name in KINDS), 10, "all are online, without trouble")
     assert street.shop.query("SELECT * FROM in_doubt") == []
 

@@ -16,14 +16,12 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
 from appliance.inline import tags
 from appliance.inline.kernel import kernel
-from tests.e2e.in_line import Tap
+from tests.e2e.in_line import PACKET_OUTGOING, SOL_PACKET, Tap, listening
 from tests.peers.netns import Wire
 
-ETH_P_ALL = 3
-SOL_PACKET, PACKET_AUXDATA = 263, 8
+PACKET_AUXDATA = 8
 AUXDATA = struct.Struct("=IIIHHHH")
 VLAN_VALID, TPID_VALID = 1 << 4, 1 << 6
-PACKET_OUTGOING = 4
 VLAN_TCI, DROP, GO_ON = 24, 2, -1
 
 
@@ -59,7 +57,7 @@ class TagTap(Tap):
             try:
                 data, beside, _, about = self.socket.recvmsg(0xFFFF, socket.CMSG_SPACE(AUXDATA.size))
             except BlockingIOError:
-                return self.seen
+                return self.all_seen()
             except OSError as error:
                 # Said once, when the interface goes down.
                 if error.errno != errno.ENETDOWN:
@@ -80,13 +78,9 @@ def _whole(data: bytes, beside: list[tuple[int, int, bytes]]) -> bytes:
 
 @contextmanager
 def tag_tap(line: Wire, namespace: str, interface: str) -> Iterator[TagTap]:
-    with line.inside(namespace):
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        made.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        made.bind((interface, 0))
-    made.setblocking(False)
-    with made:
-        yield TagTap(made)
+    with listening(line, namespace, interface) as opened:
+        opened.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        yield TagTap(opened)
 
 
 def tags_of(frame: Ether) -> list[tuple[int, int, int]]:

@@ -16,11 +16,14 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from appliance.cli import main
 from appliance.seeing import sieve
 from appliance.seeing.files import Frame, frames
-from appliance.seeing.listening import _with_tag
+from appliance.seeing.listening import Listening, _with_tag
 from appliance.seeing.ring import CannotWrite, Ring
 from protocols.capture.frames import ETHERNET
 from tests.peers.captures import BEGAN, COPIER_MAC, SERVER_MAC
 from tests.peers.disks import SmallDisk
+from tests.peers.ports import LOOPBACK, free_port
+from tests.peers.skips import need_root
+from tests.peers.waiting import let_pass
 
 PORTS = (1812, 9790)
 NOW = int(BEGAN * 1000)
@@ -157,3 +160,25 @@ def test_mistakes_are_one_line(
     assert told.count("\n") == 1
     assert said in told
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0], ids=["stopped", "time is over"])
+def test_what_had_come_when_it_ended_is_read_and_nothing_later(seconds: float | None) -> None:
+    """Who loads a library for a second before the first frame is read must not lose what the kernel kept meanwhile."""
+    need_root()
+    port = free_port()
+    with Listening(("lo",), (port,)) as listening, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+
+        def send(text: bytes) -> None:
+            sender.sendto(text, (LOOPBACK[4], port))
+
+        for number in range(4):
+            send(b"before %d" % number)
+        ending = listening.frames(seconds, lambda: seconds is None)
+        heard = [next(ending).frame.data]
+        let_pass(0.002)
+        for _ in range(100):
+            send(b"after")
+        heard += [each.frame.data for each in ending]
+    assert [sum(b"before %d" % number in each for each in heard) for number in range(4)] == [2] * 4, "out and in"
+    assert not [each for each in heard if b"after" in each]
