@@ -167,6 +167,10 @@ def _taking(version: int, mac: str) -> Iterator[str]:
     yield f"    {_PASSES}"
     yield f"    {_taken(mac)}"
     yield "  }"
+    yield f"  chain later{version} {{"
+    yield f"    {_FRAGMENT[version]} @fragments{version} goto more{version}"
+    yield "    accept"
+    yield "  }"
 
 
 def _taken(mac: str) -> str:
@@ -217,6 +221,7 @@ def _untouched(tags: bool) -> str:
 
 def _from_copiers(flows: Sequence[Diverted]) -> Iterator[str]:
     """What is not Locum's gets by with comparisons alone: looking into a set takes as long as all of them."""
+    yield from _others(flows, "dport")
     for version, servers in _servers(flows):
         # What begins anew is not what had these ports before: nobody has it yet.
         ip = _IP[version]
@@ -228,19 +233,27 @@ def _from_copiers(flows: Sequence[Diverted]) -> Iterator[str]:
             yield f"{wanted} {_towards(_IP[flow.version])} @flows{flow.version} goto take{flow.version}"
         else:
             yield f"{wanted} goto take{flow.version}"
-    for version, servers in _servers(flows):
-        follows = f"{_FOLLOWS[version]} {_FRAGMENT[version]} @fragments{version} goto more{version}"
-        yield f"{_IP[version]} daddr {servers} {follows}"
 
 
 def _from_servers(flows: Sequence[Diverted]) -> Iterator[str]:
+    yield from _others(flows, "sport")
     for version, servers in _servers(flows):
         from_server = f"{_IP[version]} saddr {servers}"
         if version == 4:
             yield f"arp saddr ip {servers} jump claims"
         yield f"{from_server} {_back(_IP[version])} @flows{version} goto back{version}"
-        yield f"{from_server} {_FOLLOWS[version]} {_FRAGMENT[version]} @fragments{version} goto more{version}"
     yield from _refusals(flows)
+
+
+def _others(flows: Sequence[Diverted], port: str) -> Iterator[str]:
+    """What is soon done with: later fragments, in which nft takes any octets for ports, and ports that are nobody's."""
+    for version in (4, 6):
+        yield f"{_FOLLOWS[version]} goto later{version}"
+    for protocol in _REMEMBERED:
+        ports = sorted({each for flow in flows if flow.protocol == protocol for each in flow.ports})
+        if ports:
+            bounds = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else f"{ports[0]}"
+            yield f"{protocol} {port} != {bounds} accept"
 
 
 def _refusals(flows: Sequence[Diverted]) -> Iterator[str]:

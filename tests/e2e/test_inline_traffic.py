@@ -195,7 +195,8 @@ def test_arp_passes(office: InLine) -> None:
 
 @pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
 def test_a_large_datagram_passes_in_its_fragments(office: InLine, v6: bool) -> None:
-    line, octets = office.line, os.urandom(20_000)
+    """Its octets are those of Locum's port all over: in a later fragment they stand where a first one has its ports."""
+    line, octets = office.line, AUTH.to_bytes(2, "big") * 10_000
     family = socket.AF_INET6 if v6 else socket.AF_INET
     with line.inside(line.server):
         far = socket.socket(family, socket.SOCK_DGRAM)
