@@ -58,9 +58,14 @@ class Hall:
         self.office.come_back()
 
     def wait_until_served(self) -> None:
-        """Wait until the server sees what is swiped."""
+        """Wait until the server sees what is swiped, and what it said of that is in the ledger."""
         for place in self.places:
             eventually(lambda place=place: _served(place), 15, f"{place.device} is the server's")  # type: ignore[misc]
+            eventually(lambda place=place: self._has_all(place), 5, f"{place.device}: all is in the ledger")  # type: ignore[misc]
+
+    def _has_all(self, place: Place) -> bool:
+        told = [card for _, by, _, card in self.logins(place.device) if by != "locum"]
+        return told.count(STRANGER) >= place.desk.cards.count(STRANGER)
 
     def logins(self, device: str) -> list[tuple[str, str, str, str]]:
         rows = self.office.shop.query(
