@@ -68,9 +68,9 @@ def bridge_rules(inline: InlineConfig, flows: Sequence[Diverted], mac: str, *, t
     lines += _chain("beats", 'type filter hook ingress device "lo" priority 0; policy accept;')
     lines += [f"    {line}" for line in (_beat(), *_lessons())] + ["  }"]
     lines += _chain("copiers", f'type filter hook ingress device "{inline.copier_side}" priority 0; policy accept;')
-    lines += [f"    {line}" for line in (_untouched(tags), *_from_copiers(flows))] + ["  }"]
+    lines += [f"    {line}" for line in (*_elsewhere(flows), *_untouched(tags), *_from_copiers(flows))] + ["  }"]
     lines += _chain("servers", f'type filter hook ingress device "{inline.server_side}" priority 0; policy accept;')
-    lines += [f"    {line}" for line in (_untouched(tags), *_from_servers(flows))] + ["  }"]
+    lines += [f"    {line}" for line in (*_untouched(tags), *_from_servers(flows))] + ["  }"]
     # The bridge sends to every side where nobody's frames came from lately: a copier's MAC address on the copiers' own
     # side, sent from here, would mislead their switch.
     lines += _chain("to_copiers", f'type filter hook egress device "{inline.copier_side}" priority 0; policy accept;')
@@ -214,14 +214,29 @@ def _learning() -> Iterator[str]:
     yield "  }"
 
 
-def _untouched(tags: bool) -> str:
-    """Frames of bridges of providers, and where the machine cannot do without the tag, all that have one."""
-    return f"@ll,96,16 {_DOT1AD if tags else f'{{ {_DOT1Q}, {_DOT1AD} }}'} accept"
+def _untouched(tags: bool) -> Iterator[str]:
+    """Frames of bridges of providers, and where the machine cannot do without the tag, all that have one; and later
+    fragments but those of Locum's flows: nft would take any octets in them for ports.
+    """
+    yield f"@ll,96,16 {_DOT1AD if tags else f'{{ {_DOT1Q}, {_DOT1AD} }}'} accept"
+    for version in (4, 6):
+        yield f"{_FOLLOWS[version]} goto later{version}"
+
+
+def _elsewhere(flows: Sequence[Diverted]) -> Iterator[str]:
+    """Most of what copiers send: of IPv4 and to a port that no listener has. (To servers' other ports Locum itself may
+    speak in a copier's name, so that the way back knows no such rule.)
+    """
+    for protocol in _REMEMBERED:
+        ports = sorted({each for flow in flows if flow.protocol == protocol for each in flow.ports})
+        if ports:
+            bounds = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else f"{ports[0]}"
+            # No later fragment. What IPv6 has in place of the offset is not zero: UDP or TCP is the next header.
+            yield f"{protocol} dport != {bounds} @nh,48,16 & 0x1fff == 0 accept"
 
 
 def _from_copiers(flows: Sequence[Diverted]) -> Iterator[str]:
     """What is not Locum's gets by with comparisons alone: looking into a set takes as long as all of them."""
-    yield from _others(flows, "dport")
     for version, servers in _servers(flows):
         # What begins anew is not what had these ports before: nobody has it yet.
         ip = _IP[version]
@@ -236,24 +251,12 @@ def _from_copiers(flows: Sequence[Diverted]) -> Iterator[str]:
 
 
 def _from_servers(flows: Sequence[Diverted]) -> Iterator[str]:
-    yield from _others(flows, "sport")
     for version, servers in _servers(flows):
         from_server = f"{_IP[version]} saddr {servers}"
         if version == 4:
             yield f"arp saddr ip {servers} jump claims"
         yield f"{from_server} {_back(_IP[version])} @flows{version} goto back{version}"
     yield from _refusals(flows)
-
-
-def _others(flows: Sequence[Diverted], port: str) -> Iterator[str]:
-    """What is soon done with: later fragments, in which nft takes any octets for ports, and ports that are nobody's."""
-    for version in (4, 6):
-        yield f"{_FOLLOWS[version]} goto later{version}"
-    for protocol in _REMEMBERED:
-        ports = sorted({each for flow in flows if flow.protocol == protocol for each in flow.ports})
-        if ports:
-            bounds = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else f"{ports[0]}"
-            yield f"{protocol} {port} != {bounds} accept"
 
 
 def _refusals(flows: Sequence[Diverted]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 
 from tests.peers.freeradius import FreeRadius
@@ -68,6 +68,18 @@ def _ports(frame: Ether) -> tuple[int, ...]:
         if layer in frame:
             return frame[layer].sport, frame[layer].dport
     return ()
+
+
+def is_refusal(frame: Ether) -> bool:
+    """Whether somebody says by ICMP that a destination is unreachable."""
+    return ICMPv6DestUnreach in frame or (ICMP in frame and frame[ICMP].type == 3)
+
+
+def is_ping(frame: Ether) -> bool:
+    """Whether it is an echo, asked or answered."""
+    return any(each in frame for each in (ICMPv6EchoRequest, ICMPv6EchoReply)) or (
+        ICMP in frame and frame[ICMP].type in (0, 8)
+    )
 
 
 def ends(frame: Ether) -> tuple[str, str, str, str]:

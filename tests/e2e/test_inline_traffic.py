@@ -18,7 +18,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, Ether
 
-from tests.e2e.in_line import AUTH, COPIER, SECRET, SERVER, InLine, Tap, ends, in_line, login_goes_on, tap
+from tests.e2e.in_line import AUTH, COPIER, SECRET, SERVER, InLine, Tap, ends, in_line, is_ping, login_goes_on, tap
 from tests.peers import wire as radius
 from tests.peers.netns import Wire, wire
 from tests.peers.skips import need_program
@@ -175,11 +175,7 @@ def test_a_print_job_of_100_megabytes_arrives_as_it_was(office: InLine) -> None:
 @pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
 def test_a_ping_passes(office: InLine, v6: bool) -> None:
     line = office.line
-
-    def echo(frame: Ether) -> bool:
-        return "echo" in frame.summary().lower()
-
-    with beside_logins(office), untouched(line, echo):
+    with beside_logins(office), untouched(line, is_ping):
         line.run(line.copier, ["ping", "-c2", "-i0.1", "-s1000", "-W1", line.server_at[v6]])
 
 
