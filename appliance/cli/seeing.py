@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +13,7 @@ import click
 
 from appliance.cli import tables
 from appliance.cli.common import Failed, json_option
-from appliance.cli.progress import stoppable
+from appliance.cli.progress import progress, stoppable
 from appliance.cli.words import clean, count
 from appliance.cli.words import size as size_of
 from appliance.config import OfflineConfig
@@ -60,6 +61,8 @@ def discover(
         with stoppable() as stopped, _listening(interfaces) as heard:
             output = _created(target) if target is not None else None
             naming.load()
+            if sys.stderr.isatty():
+                click.echo(f"Listening {heading.replace('from', 'for', 1)}; Ctrl-C ends it early.", err=True)
             give_up_root()
             try:
                 for each in heard.frames(seconds, stopped):
@@ -135,8 +138,9 @@ def _read(conversations: Conversations, sightings: Sightings, captures: tuple[Pa
     """What could not be read of them, a line each."""
     damaged: list[str] = []
     try:
-        for said in said_in(conversations, captures, damaged):
-            sightings.said(said)
+        with progress() as bar:
+            for said in said_in(conversations, captures, damaged, bar):
+                sightings.said(said)
     except CannotRead as error:
         raise Failed(str(error), 2) from error
     return damaged

@@ -163,14 +163,16 @@ class Conversations:
         self._talks.pop(connection, None)
 
 
-def said_in(conversations: Conversations, captures: Iterable[Path], damaged: list[str]) -> Iterator[Said]:
+def said_in(
+    conversations: Conversations, captures: Iterable[Path], damaged: list[str], told: files.Told | None = None
+) -> Iterator[Said]:
     """What capture files say, in their order, as if they were one. Of those that are cut off or damaged, what is before
     that, and into `damaged` goes a line. Raises CannotRead.
     """
     at = 0
     for path in captures:
         try:
-            for frame in files.frames(path):
+            for frame in files.frames(path, told):
                 at = frame.at
                 yield from conversations.frame(at, frame.link, frame.data)
         except files.Damaged as error:

@@ -5,16 +5,23 @@ A file that ends in the middle of a frame, or is damaged, is read up to there, a
 
 from __future__ import annotations
 
+import gzip
 import logging
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 LARGEST_FRAME = 262_144
+
+TOLD_EVERY = 1_000
+
+Told = Callable[[str, int, int], None]
+"""Is told what is being done, how many octets of the file were read, and of how many (0: not known)."""
 
 _NOT_READABLE = (OSError, EOFError, ValueError, LookupError, TypeError, struct.error, zlib.error, OverflowError)
 """What scapy's readers may raise for bytes that are no capture, besides its own error; it documents none of it."""
@@ -38,7 +45,7 @@ class Frame:
     data: bytes
 
 
-def frames(path: Path) -> Iterator[Frame]:
+def frames(path: Path, told: Told | None = None) -> Iterator[Frame]:
     """Every frame of a capture file, in its order. Raises CannotRead, and Damaged after the last frame."""
     from scapy.error import Scapy_Exception
     from scapy.utils import RawPcapNgReader
@@ -71,13 +78,19 @@ def frames(path: Path) -> Iterator[Frame]:
                 return
             number += 1
             yield frame
+            if told is not None and number % TOLD_EVERY == 0:
+                told("reading", noticed.octets, noticed.of)
 
 
 class _Noticed:
-    """A file of records. `ended`: it ended where a record could have begun. `cut`: it ended within one."""
+    """A file of records. `ended`: it ended where a record could have begun. `cut`: it ended within one. `octets`: how
+    many were read, `of` how many; 0: not known, for it is compressed.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.octets = 0
+        self.of = 0 if isinstance(file, gzip.GzipFile) else os.fstat(file.fileno()).st_size
         self._reads = 0
         self.ended = False
         self.cut = False
@@ -89,6 +102,7 @@ class _Noticed:
     def read(self, size: int) -> bytes:
         self._reads += 1
         data: bytes = self._file.read(size)
+        self.octets += len(data)
         if len(data) < size:
             self.ended = not data and self._reads == 1
             self.cut = self.cut or not self.ended

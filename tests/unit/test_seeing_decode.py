@@ -260,3 +260,16 @@ def test_a_cut_capture_is_decoded_as_far_as_it_goes_and_that_is_said(
     said = capsys.readouterr()
     assert "messages of 3 devices" in said.out
     assert f"locum: {cut}: is cut off or damaged after frame" in said.err
+
+
+@pytest.mark.parametrize("pcapng", [True, False], ids=["pcapng", "pcap"])
+def test_while_a_large_file_is_read_it_is_told_how_far(tmp_path: Path, pcapng: bool) -> None:
+    tape = Tape()
+    for _ in range(2_500):
+        tape.udp((COPIER, 5), (SERVER, 1812), b"x")
+    path = tape.write(tmp_path / "large", pcapng=pcapng)
+    told: list[tuple[int, int]] = []
+    assert sum(1 for _ in frames(path, lambda _, done, of: told.append((done, of)))) == 2_500
+    size = path.stat().st_size
+    assert [round(done / of, 1) for done, of in told] == [0.4, 0.8]
+    assert {of for _, of in told} == {size}
