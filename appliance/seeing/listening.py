@@ -25,8 +25,6 @@ SERVICE_USERS = ("locum", "nobody")
 BUFFER = 8 << 20
 PATIENCE = 0.2
 """Seconds between two looks at whether it is time to end."""
-LAST_LOOK = 10.0
-"""Seconds at most in which what had come when it ended is read."""
 
 _SOL_PACKET, _ADD_MEMBERSHIP, _STATISTICS, _AUXDATA = 263, 1, 6, 8
 _PROMISCUOUS = 1
@@ -81,27 +79,25 @@ class Listening:
         Raises CannotListen if an interface goes.
         """
         until = float("inf") if seconds is None else time.monotonic() + seconds
-        ended: int | None = None  # milliseconds since the epoch, as the kernel stamps frames
         poll = select.poll()
         for descriptor in self._sockets:
             poll.register(descriptor, select.POLLIN)
+        ended = False
         while True:
-            if ended is None and (stopped() or time.monotonic() >= until):
-                ended, until = time.time_ns() // 1_000_000, time.monotonic() + LAST_LOOK
-            ready = poll.poll(PATIENCE * 1000 if ended is None else 0)
+            if not ended and (stopped() or time.monotonic() >= until):
+                ended = True
+                for _, opened in self._sockets.values():
+                    sieve.attach(opened, sieve.NOTHING)
+            ready = poll.poll(0 if ended else PATIENCE * 1000)
             for descriptor, _ in ready:
                 name, opened = self._sockets[descriptor]
                 try:
-                    heard = _received(name, opened)
+                    yield _received(name, opened)
                 except BlockingIOError:
                     continue
                 except OSError as error:
                     raise CannotListen(f"{name}: cannot be heard any more ({error.strerror})") from error
-                if ended is None or heard.frame.at <= ended:
-                    yield heard
-                else:
-                    poll.unregister(descriptor)
-            if ended is not None and (not ready or time.monotonic() >= until):
+            if ended and not ready:
                 return
 
     def dropped(self) -> int:

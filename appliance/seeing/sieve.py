@@ -21,6 +21,9 @@ _LOAD_BYTE, _LOAD_HALF, _LOAD_BYTE_AT, _LOAD_HALF_AT = 0x30, 0x28, 0x50, 0x48
 _LOAD_X, _ADD, _ADD_X, _TO_X, _TO_A = 0x01, 0x04, 0x0C, 0x07, 0x87
 _EQUAL, _AND_BITS, _RETURN, _JUMP, _AND, _SHIFT = 0x15, 0x45, 0x06, 0x05, 0x54, 0x64
 
+NOTHING = _INSTRUCTION.pack(_RETURN, 0, 0, 0)
+"""A program that lets nothing through: what has come already stays."""
+
 Instruction = tuple[int, str, str, int]
 """Operation, where to go if true and if false ("" the next), and its number."""
 

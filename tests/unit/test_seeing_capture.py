@@ -23,7 +23,6 @@ from tests.peers.captures import BEGAN, COPIER_MAC, SERVER_MAC
 from tests.peers.disks import SmallDisk
 from tests.peers.ports import LOOPBACK, free_port
 from tests.peers.skips import need_root
-from tests.peers.waiting import let_pass
 
 PORTS = (1812, 9790)
 NOW = int(BEGAN * 1000)
@@ -176,7 +175,6 @@ def test_what_had_come_when_it_ended_is_read_and_nothing_later(seconds: float | 
             send(b"before %d" % number)
         ending = listening.frames(seconds, lambda: seconds is None)
         heard = [next(ending).frame.data]
-        let_pass(0.002)
         for _ in range(100):
             send(b"after")
         heard += [each.frame.data for each in ending]
